@@ -1,0 +1,33 @@
+//! Icecore: the crate that users depend on. [`open`] a store by its URL, and append, read, tail, verify and copy logs.
+//!
+//! ```
+//! use icecore::{Event, LogId, Range};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> icecore::Result<()> {
+//! let store = icecore::open("memory:").await?;
+//! let log = store.log(LogId::new("acme", "session", "s-42")?);
+//!
+//! let receipt = log.append(Event::new("greeted", r#"{"who":"Ada"}"#)).await?;
+//! assert_eq!(receipt.version.0, 1);
+//!
+//! let page = log.read(Range::default()).next_page().await?;
+//! let event = page.into_iter().flat_map(|commit| commit.into_events()).next();
+//! assert_eq!(event.map(|event| event.event.kind), Some("greeted".to_owned()));
+//! # Ok(())
+//! # }
+//! ```
+
+mod open;
+mod url;
+
+pub use icecore_log::{
+    self as log, Backend, Capabilities, Clock, Durability, Entropy, Entry, EntryId, Error, ErrorKind, Event,
+    Hash, LogId, LogPrefix, Result, Timestamp, Version,
+};
+pub use icecore_store::{
+    self as store, Append, Expect, Log, Range, Reader, Receipt, RecordedCommit, RecordedEvent, Resolved,
+    Settings, Store, Tail, Tailed, copy::copy,
+};
+pub use open::{Access, Open, open};
+pub use url::redact;

@@ -1,0 +1,71 @@
+//! From a URL to a store.
+
+use std::sync::Arc;
+
+use icecore_log::{Backend, Error, ErrorKind, Result};
+use icecore_store::{Settings, Store};
+
+use crate::url;
+
+/// Whether a store is opened to write or only to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Access {
+    /// Creates what is missing; may hold a lock.
+    #[default]
+    ReadWrite,
+    /// Creates nothing and holds no lock: for looking at a store that others write.
+    ReadOnly,
+}
+
+/// How to open a store.
+#[derive(Debug, Clone, Default)]
+pub struct Open {
+    /// To write, or only to read.
+    pub access: Access,
+    /// Bounds.
+    pub settings: Settings,
+}
+
+/// Opens a store for reading and writing, with the default settings.
+///
+/// | URL | system |
+/// | --- | --- |
+/// | `memory:` | this process; forgotten when dropped |
+/// | `file:PATH` | a directory; one writing process, any number of reading ones |
+/// | `sqlite:PATH` | a SQLite database; several processes |
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] if it is no URL of a system in this build; else as the system has it.
+pub async fn open(url: &str) -> Result<Store> {
+    Open::default().open(url).await
+}
+
+impl Open {
+    /// Opened to read only.
+    pub fn read_only() -> Self {
+        Self { access: Access::ReadOnly, ..Self::default() }
+    }
+
+    /// Opens a store.
+    ///
+    /// # Errors
+    /// As [`open`]; [`ErrorKind::NotFound`] if it is to be read only and is not there.
+    pub async fn open(&self, url: &str) -> Result<Store> {
+        let backend = self.backend(url).await?;
+        Ok(Store::builder(backend).settings(self.settings.clone()).build())
+    }
+
+    async fn backend(&self, url: &str) -> Result<Arc<dyn Backend>> {
+        let (scheme, rest) = url::split(url)?;
+        match scheme {
+            #[cfg(feature = "file")]
+            "memory" if rest.is_empty() => Ok(Arc::new(icecore_embedded::Memory::default())),
+            _ => {
+                let _ = (rest, self.access);
+                Err(Error::new(ErrorKind::Invalid, "opening a store")
+                    .with("url", url::redact(url))
+                    .advise(format!("This build knows {}", url::forms())))
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Taking a store's URL apart, and showing one without its secrets.
+
+use icecore_log::{Error, ErrorKind, Result};
+
+/// The schemes that this build knows, with what follows them.
+pub(crate) const SCHEMES: &[(&str, &str)] =
+    &[("memory", "memory:"), ("file", "file:PATH"), ("sqlite", "sqlite:PATH")];
+
+/// A URL's scheme and the rest.
+pub(crate) fn split(url: &str) -> Result<(&str, &str)> {
+    url.split_once(':').ok_or_else(|| {
+        Error::new(ErrorKind::Invalid, "opening a store")
+            .with("url", redact(url))
+            .advise(format!("A store is named by a URL: {}", forms()))
+    })
+}
+
+/// The path of `scheme:PATH`; two slashes before it are accepted and mean nothing.
+pub(crate) fn path<'a>(url: &str, rest: &'a str) -> Result<&'a str> {
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    if path.is_empty() || path.contains('\0') {
+        return Err(Error::new(ErrorKind::Invalid, "opening a store")
+            .with("url", redact(url))
+            .advise("A path follows the colon, such as file:./icecore-data"));
+    }
+    Ok(path)
+}
+
+pub(crate) fn forms() -> String {
+    SCHEMES.iter().map(|(_, form)| *form).collect::<Vec<_>>().join(", ")
+}
+
+/// A URL as it may be shown: user name and password, and the values of its options, are left out.
+///
+/// ```
+/// assert_eq!(icecore::redact("postgres://ada:secret@db/agents?sslkey=k"), "postgres://…@db/agents?sslkey=…");
+/// ```
+pub fn redact(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return mask_options(url);
+    };
+    // A password may hold any character, so everything up to the last @ is left out.
+    match rest.rsplit_once('@') {
+        Some((hidden, shown)) if hidden.contains('?') => {
+            format!("{scheme}://…@{}", mask_options(&format!("?{shown}")))
+        }
+        Some((_, shown)) => format!("{scheme}://…@{}", mask_options(shown)),
+        None => format!("{scheme}://{}", mask_options(rest)),
+    }
+}
+
+fn mask_options(text: &str) -> String {
+    let Some((place, query)) = text.split_once('?') else {
+        return text.to_owned();
+    };
+    let options = query.split('&').map(|option| match option.split_once('=') {
+        Some((name, _)) => format!("{name}=…"),
+        None => "…".to_owned(),
+    });
+    format!("{place}?{}", options.collect::<Vec<_>>().join("&"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_form_of_a_url_shows_its_secret() {
+        for url in [
+            "postgres://ada:SECRET@db:5432/agents",
+            "postgres://ada:SECRET@x@db/agents",
+            "postgres://ada:SEC?RET@db/agents?password=SECRET",
+            "s3://bucket/prefix?secret_access_key=SECRET&endpoint=SECRET",
+            "s3://key:SECRET@bucket/prefix",
+            "redis://:SECRET@cache/0",
+            "az://container/prefix?SECRET",
+            "s3://bucket?user=a@b&key=SECRET",
+            "file:somewhere?key=SECRET",
+            "mongodb://ada:SECRET@a,b,c/agents?authSource=SECRET",
+        ] {
+            assert!(!redact(url).contains("SECRET"), "{}", redact(url));
+        }
+    }
+
+    #[test]
+    fn a_plain_path_is_shown_as_it_is() {
+        assert_eq!(redact("file:./icecore-data"), "file:./icecore-data");
+    }
+}

@@ -1,0 +1,252 @@
+//! What users do with logs, written once over any [`Backend`]: append, read, tail, verify, copy.
+//!
+//! Source of the design: `DESIGN` sections 5 and the hazards named in the modules.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`append`] | [`Append`], [`Receipt`]: the caller's side of an append |
+//! | `appender` | the state of one active log: what is pending, sealing it into a commit, applying the answer |
+//! | `rounds` | takes the logs that have something pending, in one `create` |
+//! | `open` | what must be known of a log before the first append |
+//! | [`ids`] | which ids a log has: recent ones in memory, older ones in id runs |
+//! | [`chain`] | the checks that every read makes |
+//! | [`read`], [`tail`] | events by version and time, forward and backward; and as they come |
+//! | [`verify`], [`copy`] | over whole stores |
+
+pub mod append;
+mod appender;
+pub mod chain;
+pub mod copy;
+pub mod ids;
+mod open;
+pub mod read;
+mod rounds;
+pub mod tail;
+pub mod verify;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use icecore_log::{
+    Backend, Capabilities, Clock, Cursor, Entropy, Entry, LogId, LogPage, LogPrefix, Result, SystemClock,
+    SystemEntropy, clock,
+};
+use tokio::sync::Semaphore;
+
+pub use append::{Append, Expect, Receipt, Resolved};
+pub use read::{Range, Reader, RecordedCommit, RecordedEvent};
+pub use tail::{Tail, Tailed};
+
+/// Bounds, each with its default in [`Settings::default`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Settings {
+    /// How long an append waits for its outcome before it is reported as unknown, or, if nothing was sent yet, as unavailable: 30 s.
+    pub append_timeout: Duration,
+    /// The most bytes of a commit that holds several entries; a larger entry gets a commit of its own: 1 MiB.
+    pub merge_bytes_max: usize,
+    /// The most entries in a commit: 1,024.
+    pub merge_entries_max: usize,
+    /// The most bytes that wait for their turn in this process; beyond, appends wait: 256 MiB.
+    pub pending_bytes_max: usize,
+    /// The most logs whose head and recent ids are kept in memory while idle: 100,000.
+    pub open_logs_max: usize,
+    /// How many ids, or commits, are kept in memory before they go to an id run: 4,096.
+    pub id_run_ids: usize,
+    /// How many id runs of one tier are merged into one of the next: 8.
+    pub id_run_merge: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            append_timeout: Duration::from_secs(30),
+            merge_bytes_max: 1 << 20,
+            merge_entries_max: 1_024,
+            pending_bytes_max: 256 << 20,
+            open_logs_max: 100_000,
+            id_run_ids: 4_096,
+            id_run_merge: 8,
+        }
+    }
+}
+
+/// Logs over one backend. Cheap to clone; a clone is the same store.
+#[derive(Clone)]
+pub struct Store(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) settings: Settings,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    /// Names this process in the headers that it writes.
+    pub(crate) writer: [u8; 16],
+    /// Bytes that may still join what is pending.
+    pub(crate) room: Semaphore,
+    pub(crate) rounds: rounds::Rounds,
+    active: Mutex<HashMap<LogId, Arc<appender::Active>>>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("backend", &self.0.backend).finish_non_exhaustive()
+    }
+}
+
+/// Builds a [`Store`] with other settings, or with a clock and randomness that a test drives.
+#[derive(Debug)]
+pub struct Builder {
+    backend: Arc<dyn Backend>,
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl Builder {
+    /// Other bounds.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Another clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Another source of randomness.
+    #[must_use]
+    pub fn entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
+        self.entropy = entropy;
+        self
+    }
+
+    /// The store.
+    pub fn build(self) -> Store {
+        let capabilities = self.backend.capabilities();
+        Store(Arc::new(Inner {
+            writer: clock::random(&*self.entropy),
+            room: Semaphore::new(self.settings.pending_bytes_max.clamp(1, u32::MAX as usize)),
+            rounds: rounds::Rounds::new(capabilities.creates_in_flight.max(1)),
+            active: Mutex::default(),
+            capabilities,
+            backend: self.backend,
+            settings: self.settings,
+            clock: self.clock,
+            entropy: self.entropy,
+        }))
+    }
+}
+
+impl Store {
+    /// A store over this backend, with the default settings. Appends need a Tokio runtime with time enabled.
+    pub fn new(backend: Arc<dyn Backend>) -> Self {
+        Self::builder(backend).build()
+    }
+
+    /// A store with other settings.
+    pub fn builder(backend: Arc<dyn Backend>) -> Builder {
+        Builder {
+            backend,
+            settings: Settings::default(),
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+        }
+    }
+
+    /// The backend below, for what has no method here.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.0.backend
+    }
+
+    /// What the backend promises.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.0.capabilities
+    }
+
+    /// A handle for one log, whether it exists or not.
+    pub fn log(&self, id: LogId) -> Log {
+        Log { store: self.clone(), id }
+    }
+
+    /// One page of the logs' names; `next` of the answer goes on.
+    pub async fn logs(&self, prefix: &LogPrefix, cursor: Option<Cursor>, limit: usize) -> Result<LogPage> {
+        self.0.backend.logs(prefix, cursor, limit).await
+    }
+
+    /// Every log's name, collected. For a store of many logs, page with [`Store::logs`].
+    pub async fn all_logs(&self, prefix: &LogPrefix) -> Result<Vec<LogId>> {
+        let mut logs = Vec::new();
+        let mut cursor = None;
+        loop {
+            let page = self.logs(prefix, cursor, 1_000).await?;
+            logs.extend(page.logs);
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(logs);
+            }
+        }
+    }
+
+    /// Closes the backend: releases its locks, and cuts what is unused. Appends still under way are waited for by their callers.
+    pub async fn shut_down(&self) -> Result<()> {
+        self.0.backend.shut_down().await
+    }
+}
+
+impl Inner {
+    /// The state of a log that is being written, made on first use.
+    pub(crate) fn active(&self, log: &LogId) -> Arc<appender::Active> {
+        let mut active = lock(&self.active);
+        if let Some(found) = active.get(log) {
+            return Arc::clone(found);
+        }
+        if active.len() >= self.settings.open_logs_max.max(1) {
+            // Whoever holds a clone is using it; the others can be read again from the backend.
+            active.retain(|_, log| Arc::strong_count(log) > 1 || !log.is_idle());
+        }
+        let made = Arc::new(appender::Active::new(log.clone()));
+        active.insert(log.clone(), Arc::clone(&made));
+        made
+    }
+}
+
+/// Locks, also after a panic elsewhere: each critical section leaves its state whole.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One log of a store.
+#[derive(Debug, Clone)]
+pub struct Log {
+    pub(crate) store: Store,
+    pub(crate) id: LogId,
+}
+
+impl Log {
+    /// Its name.
+    pub fn id(&self) -> &LogId {
+        &self.id
+    }
+
+    /// Appends an entry: `.await` it, after [`Append::expect`] if it has a condition.
+    ///
+    /// When it answers, the entry is as durable as the backend declares. Dropping it before it was sent removes the entry.
+    ///
+    /// # Errors
+    /// [`Invalid`](icecore_log::ErrorKind::Invalid) if the entry is empty or too large;
+    /// [`Conflict`](icecore_log::ErrorKind::Conflict) if the condition does not hold, or the id was used for other content;
+    /// [`Unavailable`](icecore_log::ErrorKind::Unavailable) if nothing was written: retry;
+    /// [`Unknown`](icecore_log::ErrorKind::Unknown) if it may have been: retry with the same id, or ask [`Log::resolve`];
+    /// [`Refused`](icecore_log::ErrorKind::Refused) if the log is sealed or the store read-only.
+    pub fn append(&self, entry: impl Into<Entry>) -> Append<'_> {
+        Append::new(self, entry.into())
+    }
+}

@@ -1,0 +1,174 @@
+//! What must be known of a log before it is appended to: its end, its secret, its ids.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use icecore_log::codec::Secret;
+use icecore_log::{Error, ErrorKind, Hash, Head, Header, LogId, PageLimit, Result, Version};
+
+use crate::appender::{Active, Known, Phase, Tip, Turn};
+use crate::ids::Ids;
+use crate::{Inner, lock};
+
+/// Opens these logs, a few at a time; those that can go on. The others' callers have been told.
+pub(crate) async fn open(inner: &Arc<Inner>, turns: Vec<Turn>) -> Vec<Turn> {
+    let mut opened = Vec::with_capacity(turns.len());
+    let (new, behind): (Vec<_>, Vec<_>) =
+        turns.into_iter().partition(|turn| matches!(lock(&turn.state).known, Known::Nothing));
+    let logs: Vec<LogId> = new.iter().map(|turn| turn.id.clone()).collect();
+    match inner.backend.heads(&logs).await {
+        Err(error) => new.iter().for_each(|turn| fail(turn, &error)),
+        Ok(heads) => {
+            let mut found = Vec::new();
+            for (turn, head) in new.into_iter().zip(heads) {
+                match head {
+                    None => {
+                        let mut state = lock(&turn.state);
+                        state.known = Known::Absent;
+                        state.ids = Ids::loaded_empty();
+                        drop(state);
+                        opened.push(turn);
+                    }
+                    Some(head) => found.push((turn, head)),
+                }
+            }
+            for some in found.chunks(16) {
+                let results = join_all(some.iter().map(|(turn, head)| from_head(inner, turn, head))).await;
+                finish(&mut opened, some.iter().map(|(turn, _)| turn).zip(results));
+            }
+        }
+    }
+    for some in behind.chunks(16) {
+        let results = join_all(some.iter().map(|turn| follow(inner, turn))).await;
+        finish(&mut opened, some.iter().zip(results));
+    }
+    opened
+}
+
+fn finish<'a>(opened: &mut Vec<Turn>, results: impl Iterator<Item = (&'a Turn, Result<()>)>) {
+    for (turn, result) in results {
+        match result {
+            Ok(()) => opened.push(Arc::clone(turn)),
+            Err(error) => fail(turn, &error),
+        }
+    }
+}
+
+fn fail(turn: &Active, error: &Error) {
+    let mut state = lock(&turn.state);
+    state.fail_pending(error);
+    state.phase = Phase::Idle;
+}
+
+async fn from_head(inner: &Inner, turn: &Active, head: &Head) -> Result<()> {
+    let header = Header::decode(head.header.clone())
+        .map_err(|error| error.with("log", &turn.id).with("version", head.version))?;
+    if header.version != head.version {
+        return Err(damaged(&turn.id, head.version, "a header is in the slot of another version"));
+    }
+    let secret = secret(inner, &turn.id, &header).await?;
+    let tip = Tip::at(&header, head.hash(), secret);
+    let wants_ids = {
+        let mut state = lock(&turn.state);
+        state.known = Known::Tip(tip.clone());
+        state.ids = Ids::default();
+        state.needs_opening()
+    };
+    if wants_ids { load_ids(inner, turn, &tip).await } else { Ok(()) }
+}
+
+/// The log's secret, out of its newest preamble.
+pub(crate) async fn secret(inner: &Inner, log: &LogId, head: &Header) -> Result<Secret> {
+    let page = inner.backend.read(log, head.base, PageLimit::WHOLE.commits(1)).await?;
+    let Some(commit) = page.commits.into_iter().next() else {
+        return Err(damaged(log, head.base, "the commit that holds the log's name and secret is missing"));
+    };
+    let at = |error: Error| error.with("log", log).with("version", head.base);
+    let Some(body) = commit.body else {
+        return Err(damaged(log, head.base, "the body that holds the log's name and secret was dropped"));
+    };
+    let preamble =
+        Header::decode(commit.header).and_then(|header| header.open_preamble(&body)).map_err(at)?;
+    match preamble {
+        Some(preamble) if preamble.name == *log && preamble.secret.name_tag(log) == head.name_tag => {
+            Ok(preamble.secret)
+        }
+        _ => Err(damaged(log, head.base, "its commits belong to another log")),
+    }
+}
+
+/// Reads what others appended since, or the ids that were not wanted before.
+async fn follow(inner: &Inner, turn: &Active) -> Result<()> {
+    let known = lock(&turn.state).known.clone();
+    let mut tip = match known {
+        Known::Tip(tip) => return load_ids(inner, turn, &tip).await,
+        Known::Behind(tip) => tip,
+        Known::Nothing | Known::Absent => return Ok(()),
+    };
+    loop {
+        let page = inner.backend.read(&turn.id, tip.version.next(), PageLimit::HEADERS).await?;
+        let count = page.commits.len();
+        for commit in page.commits {
+            let hash = commit.hash();
+            let header = Header::decode(commit.header)
+                .map_err(|error| error.with("log", &turn.id).with("version", commit.version))?;
+            if header.previous != tip.hash || header.version != tip.version.next() {
+                return Err(damaged(&turn.id, commit.version, "it does not follow the commit before"));
+            }
+            tip = Tip::at(&header, hash, tip.secret);
+            lock(&turn.state).ids.add(&header);
+        }
+        if count == 0 {
+            let mut state = lock(&turn.state);
+            // Trimmed past us, or our own slot is not there any more: look again from the head.
+            state.known = if page.boundary > tip.version { Known::Nothing } else { Known::Tip(tip) };
+            return Ok(());
+        }
+    }
+}
+
+/// Fills the log's ids: the runs' names, and the headers behind the last run.
+async fn load_ids(inner: &Inner, turn: &Active, tip: &Tip) -> Result<()> {
+    let ids = read_ids(inner, &turn.id, tip).await?;
+    lock(&turn.state).ids = ids;
+    Ok(())
+}
+
+/// The runs' names, and the ids in the headers behind the last run.
+pub(crate) async fn read_ids(inner: &Inner, log: &LogId, tip: &Tip) -> Result<Ids> {
+    let mut ids = Ids::load_runs(inner, log, tip.incarnation).await?;
+    let mut from = ids.runs_through().next();
+    let mut previous: Option<Hash> = None;
+    while from <= tip.version {
+        let page = inner.backend.read(log, from, PageLimit::HEADERS).await?;
+        if page.commits.is_empty() {
+            if page.boundary >= from && page.boundary < tip.version {
+                (from, previous) = (page.boundary.next(), None);
+                continue;
+            }
+            return Err(damaged(log, from, "a commit below the head is missing"));
+        }
+        for commit in page.commits {
+            let hash = commit.hash();
+            let header = Header::decode(commit.header)
+                .map_err(|error| error.with("log", log).with("version", commit.version))?;
+            if previous.is_some_and(|previous| previous != header.previous) {
+                return Err(damaged(log, commit.version, "it does not follow the commit before"));
+            }
+            previous = Some(hash);
+            if header.version <= tip.version {
+                ids.add(&header);
+            }
+            from = header.version.next();
+        }
+    }
+    Ok(ids)
+}
+
+pub(crate) fn damaged(log: &LogId, version: Version, what: &'static str) -> Error {
+    Error::new(ErrorKind::Corrupt, "reading a log")
+        .with("log", log)
+        .with("version", version)
+        .with("because", what)
+        .advise("Run `icecore verify` to see how far the damage goes, and restore the log")
+}

@@ -1,0 +1,174 @@
+//! Checks every byte that a store keeps: each log's chain from its first commit to its head, and what is below the waist.
+
+use std::time::{Duration, Instant};
+
+use icecore_log::backend::Depth;
+use icecore_log::{Error, ErrorKind, LogId, LogPrefix, PageLimit, Result, Version};
+
+use crate::chain::Chain;
+use crate::{Log, Store, open};
+
+/// What was checked, and what is damaged.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Verified {
+    /// Logs read from their first commit to their head.
+    pub logs: u64,
+    /// Commits whose place in the chain was checked.
+    pub commits: u64,
+    /// Commits whose body was dropped: only their header could be checked.
+    pub dropped: u64,
+    /// Events in them.
+    pub events: u64,
+    /// Bytes of headers and bodies.
+    pub bytes: u64,
+    /// Each names the log and the version, or the file or row.
+    pub damage: Vec<Error>,
+}
+
+/// How often progress is told.
+const TELL_EVERY: Duration = Duration::from_millis(100);
+
+impl Store {
+    /// Reads everything under a prefix and checks it; for [`LogPrefix::all`] also every byte below the waist. Goes on behind what is damaged.
+    ///
+    /// # Errors
+    /// Only what prevents checking; what is damaged is in [`Verified::damage`].
+    pub async fn verify(&self, prefix: &LogPrefix, mut progress: impl FnMut(&Verified)) -> Result<Verified> {
+        let mut verified = Verified::default();
+        let mut told = Instant::now();
+        let mut tell = |verified: &Verified| {
+            if told.elapsed() >= TELL_EVERY {
+                told = Instant::now();
+                progress(verified);
+            }
+        };
+        let mut cursor = None;
+        loop {
+            let page = self.logs(prefix, cursor, 1_000).await?;
+            for id in page.logs {
+                self.log(id).verify_into(&mut verified, &mut tell).await?;
+            }
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        if prefix.as_str().is_empty() {
+            let below = self.0.backend.examine(Depth::Deep).await?.damage;
+            let known = std::mem::take(&mut verified.damage);
+            // One broken commit is seen from above and from below; the lower one names the file.
+            let from_above =
+                known.into_iter().filter(|error| !below.iter().any(|lower| is_same(lower, error)));
+            verified.damage = from_above.chain(below.iter().cloned()).collect();
+        }
+        Ok(verified)
+    }
+}
+
+fn is_same(lower: &Error, upper: &Error) -> bool {
+    lower.fact("log").is_some()
+        && lower.fact("log") == upper.fact("log")
+        && lower.fact("version") == upper.fact("version")
+}
+
+impl Log {
+    /// Checks this log alone.
+    ///
+    /// # Errors
+    /// As [`Store::verify`].
+    pub async fn verify(&self) -> Result<Verified> {
+        let mut verified = Verified::default();
+        self.verify_into(&mut verified, &mut |_| ()).await?;
+        Ok(verified)
+    }
+
+    async fn verify_into(&self, verified: &mut Verified, tell: &mut impl FnMut(&Verified)) -> Result<()> {
+        let head = match self.raw_head().await {
+            Ok(Some(head)) => head,
+            Ok(None) => return Ok(()),
+            Err(error) => return record(verified, error),
+        };
+        verified.logs += 1;
+        let chain = match self.decode(&head) {
+            Ok(header) => self.chain(&header).await,
+            Err(error) => Err(error),
+        };
+        let mut chain = match chain {
+            Ok(chain) => chain,
+            Err(error) => {
+                record(verified, error)?;
+                Chain::new(self.id.clone())
+            }
+        };
+        let mut next = head.boundary.next();
+        while next <= head.version {
+            next = self.verify_page(next, head.version, &mut chain, verified).await?;
+            tell(verified);
+        }
+        Ok(())
+    }
+
+    /// Checks one page and says where the next begins; a page that cannot be read is read commit by commit.
+    async fn verify_page(
+        &self,
+        from: Version,
+        last: Version,
+        chain: &mut Chain,
+        verified: &mut Verified,
+    ) -> Result<Version> {
+        let left = usize::try_from(last.0 - from.0 + 1).unwrap_or(usize::MAX);
+        let mut page = self.store.0.backend.read(&self.id, from, PageLimit::WHOLE.commits(left)).await;
+        if left > 1 && page.as_ref().is_err_and(|error| error.kind() == ErrorKind::Corrupt) {
+            page = self.store.0.backend.read(&self.id, from, PageLimit::WHOLE.commits(1)).await;
+        }
+        let page = match page {
+            Ok(page) => page,
+            Err(error) => {
+                chain.skip();
+                record(verified, named(error, &self.id, from))?;
+                return Ok(from.next());
+            }
+        };
+        if page.commits.is_empty() {
+            if page.boundary >= from {
+                chain.skip();
+                return Ok(page.boundary.next());
+            }
+            chain.skip();
+            record(verified, open::damaged(&self.id, from, "a commit below the head is missing"))?;
+            return Ok(from.next());
+        }
+        let mut next = from;
+        for commit in &page.commits {
+            match chain.check(commit) {
+                Ok(header) => {
+                    verified.commits += 1;
+                    verified.dropped += u64::from(commit.body.is_none());
+                    verified.events += header.events();
+                    verified.bytes += commit.len() as u64;
+                }
+                Err(error) => {
+                    chain.skip();
+                    record(verified, error)?;
+                }
+            }
+            next = commit.version.next();
+        }
+        Ok(next)
+    }
+}
+
+fn named(error: Error, log: &LogId, version: Version) -> Error {
+    let error = if error.fact("log").is_some() { error } else { error.with("log", log) };
+    if error.fact("version").is_some() { error } else { error.with("version", version) }
+}
+
+/// Keeps damage; anything else stops the checking.
+fn record(verified: &mut Verified, error: Error) -> Result<()> {
+    if error.kind() != ErrorKind::Corrupt {
+        return Err(error);
+    }
+    verified.damage.push(error);
+    Ok(())
+}
