@@ -4,14 +4,15 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use icecore_log::codec::SealedEntry;
 use icecore_log::{Entry, EntryId, Error, ErrorKind, LogId, Result, Version, clock};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
 
-use crate::appender::Pending;
-use crate::ids::{self, Known};
-use crate::{Log, Store};
+use crate::appender::{Answer, Pending};
+use crate::{Log, Store, ids};
 
 /// The condition of an append, checked against the log's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,6 +67,16 @@ impl<'a> Append<'a> {
         self.expect = Expect::Version(version);
         self
     }
+
+    /// Waits only until the entry has its place among what is pending; entries are committed in the order of their places.
+    ///
+    /// For many appends in order without waiting for each: enqueue the next when this one has answered, and await what they gave later.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid), [`Refused`](ErrorKind::Refused), or [`Unavailable`](ErrorKind::Unavailable): nothing was written.
+    pub async fn enqueue(self) -> Result<Enqueued> {
+        self.log.enqueue(self.entry, self.expect).await
+    }
 }
 
 impl<'a> IntoFuture for Append<'a> {
@@ -73,7 +84,56 @@ impl<'a> IntoFuture for Append<'a> {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.log.submit(self.entry, self.expect))
+        Box::pin(async move { self.enqueue().await?.receipt().await })
+    }
+}
+
+/// An entry that has its place. Dropping it withdraws the entry if it was not sent yet.
+#[derive(Debug)]
+#[must_use = "dropping it withdraws the entry"]
+pub struct Enqueued {
+    log: LogId,
+    has_id: bool,
+    deadline: Instant,
+    timeout: Duration,
+    outcome: oneshot::Receiver<Answer>,
+    ticket: Ticket,
+    /// Given back when the outcome is known.
+    _room: OwnedSemaphorePermit,
+}
+
+impl Enqueued {
+    /// Waits for the outcome.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub async fn receipt(mut self) -> Result<Receipt> {
+        match tokio::time::timeout_at(self.deadline, &mut self.outcome).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(self.unknown("The runtime was shut down")),
+            Err(_) if self.ticket.withdraw() => {
+                Err(nothing_written(&self.log, "it did not get its turn in time"))
+            }
+            Err(_) if self.has_id => {
+                Err(self.unknown("It may have been written: retry with the same id, or resolve it"))
+            }
+            Err(_) => Err(self.unknown(
+                "It may have been written, and it has no id to tell by: read the log before you retry",
+            )),
+        }
+    }
+
+    fn unknown(&self, advice: &str) -> Error {
+        Error::new(ErrorKind::Unknown, "appending")
+            .with("log", &self.log)
+            .with("timeout_ms", self.timeout.as_millis())
+            .advise(advice)
+    }
+}
+
+impl Drop for Enqueued {
+    fn drop(&mut self) {
+        self.ticket.withdraw();
     }
 }
 
@@ -100,26 +160,13 @@ impl Ticket {
         self.step(WAITING, WITHDRAWN)
     }
 
-    fn is_sealed(&self) -> bool {
-        self.0.load(Ordering::Acquire) == SEALED
-    }
-
     fn step(&self, from: u8, to: u8) -> bool {
         self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
 
-/// Withdraws the entry when the caller is dropped.
-struct WithdrawOnDrop(Ticket);
-
-impl Drop for WithdrawOnDrop {
-    fn drop(&mut self) {
-        self.0.withdraw();
-    }
-}
-
 impl Log {
-    async fn submit(&self, entry: Entry, expect: Expect) -> Result<Receipt> {
+    async fn enqueue(&self, entry: Entry, expect: Expect) -> Result<Enqueued> {
         let inner = &self.store.0;
         if inner.capabilities.read_only {
             return Err(Error::new(ErrorKind::Refused, "appending")
@@ -134,77 +181,19 @@ impl Log {
                 .with("bytes", sealed.bytes.len())
                 .with("bytes_max", inner.capabilities.commit_bytes_max - ENTRY_ROOM));
         }
-        let deadline = tokio::time::Instant::now() + inner.settings.append_timeout;
-        let room =
-            u32::try_from((sealed.bytes.len() + ENTRY_ROOM).min(inner.settings.pending_bytes_max.max(1)))
-                .unwrap_or(u32::MAX);
-        let permit = match tokio::time::timeout_at(deadline, inner.room.acquire_many(room)).await {
-            Ok(Ok(permit)) => permit,
-            Ok(Err(_)) | Err(_) => return Err(self.nothing_written("the store has too much to write")),
-        };
-        loop {
-            let ticket = Ticket::default();
-            let answer =
-                tokio::time::timeout_at(deadline, self.try_once(sealed.clone(), expect, &ticket)).await;
-            match answer {
-                Ok(Ok(Some(receipt))) => {
-                    drop(permit);
-                    return Ok(receipt);
-                }
-                // The ids that were looked up have moved on meanwhile: look again.
-                Ok(Ok(None)) => {}
-                Ok(Err(error)) => return Err(error),
-                Err(_) if ticket.is_sealed() => return Err(self.timed_out(&sealed)),
-                Err(_) => return Err(self.nothing_written("it did not get its turn in time")),
-            }
-        }
-    }
-
-    /// Looks the id up in the id runs, joins what is pending, and waits. `None`: look the id up again.
-    async fn try_once(
-        &self,
-        sealed: SealedEntry,
-        expect: Expect,
-        ticket: &Ticket,
-    ) -> Result<Option<Receipt>> {
-        let inner = &self.store.0;
-        let active = inner.active(&self.id);
-        let looked_up = match &sealed.id {
-            None => Version::ZERO,
-            Some(id) => match ids::look_up(inner, &active, id, sealed.digest).await? {
-                Known::Here(receipt) => return Ok(Some(receipt)),
-                Known::NotThrough(version) => version,
-            },
+        let timeout = inner.settings.append_timeout;
+        let deadline = Instant::now() + timeout;
+        let bytes = (sealed.bytes.len() + ENTRY_ROOM).min(inner.settings.pending_bytes_max.max(1));
+        let room = Arc::clone(&inner.room).acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX));
+        let Ok(Ok(room)) = tokio::time::timeout_at(deadline, room).await else {
+            return Err(nothing_written(&self.id, "the store has too much to write"));
         };
         let (answer, outcome) = oneshot::channel();
-        let _withdraw = WithdrawOnDrop(ticket.clone());
-        let pending =
-            Pending { entry: Some(sealed), expect, looked_up, ticket: ticket.clone(), answers: vec![answer] };
-        crate::rounds::join(inner, &active, pending);
-        let outcome = outcome.await;
-        outcome.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::Unknown, "appending")
-                .with("log", &self.id)
-                .advise("The runtime was shut down"))
-        })
-    }
-
-    fn nothing_written(&self, because: &'static str) -> Error {
-        Error::new(ErrorKind::Unavailable, "appending")
-            .with("log", &self.id)
-            .with("because", because)
-            .advise("Nothing was written: retry")
-    }
-
-    fn timed_out(&self, sealed: &SealedEntry) -> Error {
-        let advice = match sealed.id {
-            Some(_) => "It may have been written: retry with the same id, or resolve it",
-            None => "It may have been written, and it has no id to tell by: read the log before you retry",
-        };
-        Error::new(ErrorKind::Unknown, "appending")
-            .with("log", &self.id)
-            .with("waited_s", self.store.0.settings.append_timeout.as_secs())
-            .advise(advice)
+        let ticket = Ticket::default();
+        let has_id = sealed.id.is_some();
+        let active = inner.active(&self.id);
+        crate::rounds::join(inner, &active, Pending::new(Some(sealed), expect, ticket.clone(), answer));
+        Ok(Enqueued { log: self.id.clone(), has_id, deadline, timeout, outcome, ticket, _room: room })
     }
 
     /// What became of the entry with this id: in the log or not, for certain.
@@ -215,11 +204,10 @@ impl Log {
     /// As [`Log::append`].
     pub async fn resolve(&self, id: &EntryId) -> Result<Resolved> {
         let inner = &self.store.0;
-        let active = inner.active(&self.id);
         if let Some(receipt) = ids::find(inner, &self.id, id).await? {
             return Ok(Resolved::Committed(receipt));
         }
-        crate::rounds::win_a_slot(inner, &active).await?;
+        crate::rounds::win_a_slot(inner, &inner.active(&self.id)).await?;
         Ok(match ids::find(inner, &self.id, id).await? {
             Some(receipt) => Resolved::Committed(receipt),
             None => Resolved::NotCommitted,
@@ -236,6 +224,13 @@ impl Store {
         let log = self.log(log.clone());
         log.append(entry).await
     }
+}
+
+fn nothing_written(log: &LogId, because: &'static str) -> Error {
+    Error::new(ErrorKind::Unavailable, "appending")
+        .with("log", log)
+        .with("because", because)
+        .advise("Nothing was written: retry")
 }
 
 /// What a commit of one entry adds to its frame, at the most.

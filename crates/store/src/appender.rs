@@ -18,8 +18,8 @@ use crate::append::{Expect, Receipt, Ticket};
 use crate::ids::{Hit, Ids};
 use crate::{Inner, lock};
 
-/// What an append is told: its receipt, or `None` if its id must be looked up again.
-pub(crate) type Answer = Result<Option<Receipt>>;
+/// What an append is told.
+pub(crate) type Answer = Result<Receipt>;
 
 /// An entry that waits for its commit.
 #[derive(Debug)]
@@ -27,14 +27,28 @@ pub(crate) struct Pending {
     /// `None` asks for a slot and nothing else.
     pub entry: Option<SealedEntry>,
     pub expect: Expect,
-    /// The id is known not to be in the id runs through this version.
+    /// The id was looked up in the id runs through this version, and is not there unless `hit` says where.
     pub looked_up: Version,
+    pub hit: Option<Hit>,
     pub ticket: Ticket,
     /// More than one if the same id came twice.
     pub answers: Vec<oneshot::Sender<Answer>>,
 }
 
 impl Pending {
+    pub(crate) fn new(
+        entry: Option<SealedEntry>,
+        expect: Expect,
+        ticket: Ticket,
+        answer: oneshot::Sender<Answer>,
+    ) -> Self {
+        Self { entry, expect, looked_up: Version::ZERO, hit: None, ticket, answers: vec![answer] }
+    }
+
+    pub(crate) fn id(&self) -> Option<&EntryId> {
+        self.entry.as_ref()?.id.as_ref()
+    }
+
     fn is_alone(&self) -> bool {
         self.answers.iter().all(oneshot::Sender::is_closed)
     }
@@ -147,17 +161,23 @@ impl Active {
 }
 
 impl State {
-    /// Whether the log's end, or its ids, must be read before anything can be sealed.
+    /// Whether something must be read before anything can be sealed: the log's end, its ids, or an id run.
     pub(crate) fn needs_opening(&self) -> bool {
-        match self.known {
+        match &self.known {
             Known::Nothing | Known::Behind(_) => true,
             Known::Absent => false,
-            Known::Tip(_) => !self.ids.is_loaded() && self.wants_ids(),
+            Known::Tip(_) if !self.ids.is_loaded() => {
+                self.pending.iter().any(|pending| pending.id().is_some())
+            }
+            Known::Tip(tip) => self.pending.iter().any(|pending| self.must_look_up(pending, tip.secret)),
         }
     }
 
-    fn wants_ids(&self) -> bool {
-        self.pending.iter().any(|pending| pending.entry.as_ref().is_some_and(|entry| entry.id.is_some()))
+    /// Whether an id may be in an id run that nobody has looked into for it.
+    pub(crate) fn must_look_up(&self, pending: &Pending, secret: Secret) -> bool {
+        pending.looked_up < self.ids.floor()
+            && pending.hit.is_none()
+            && pending.id().is_some_and(|id| self.ids.recent(&secret.id_tag(id)).is_none())
     }
 
     /// Answers everything that is pending with this error.
@@ -230,32 +250,30 @@ impl State {
                 break;
             }
             if let Expect::Version(expected) = pending.expect
-                && expected != head {
-                    pending.answer(&Err(Error::new(ErrorKind::Conflict, "appending")
-                        .with("log", log)
-                        .with("expected", expected)
-                        .with("found", head)
-                        .advise("Read what was appended meanwhile, decide again, and retry")));
-                    continue;
-                }
+                && expected != head
+            {
+                pending.answer(&Err(Error::new(ErrorKind::Conflict, "appending")
+                    .with("log", log)
+                    .with("expected", expected)
+                    .with("found", head)
+                    .advise("Read what was appended meanwhile, decide again, and retry")));
+                continue;
+            }
             bytes += frame;
             chosen.push(pending);
         }
         chosen
     }
 
-    /// The answer to an entry whose id was seen, or must be looked up again.
+    /// The answer to an entry whose id was seen.
     fn known_id(&self, log: &LogId, pending: &Pending, secret: Secret) -> Option<Answer> {
         let entry = pending.entry.as_ref()?;
         let id = entry.id.as_ref()?;
         if !matches!(self.known, Known::Tip(_)) {
             return None;
         }
-        match self.ids.recent(&secret.id_tag(id)) {
-            Some(hit) => Some(receipt_of_hit(log, id, entry.digest, hit, secret).map(Some)),
-            None if pending.looked_up < self.ids.floor() => Some(Ok(None)),
-            None => None,
-        }
+        let hit = pending.hit.or_else(|| self.ids.recent(&secret.id_tag(id)))?;
+        Some(receipt_of_hit(log, id, entry.digest, hit, secret))
     }
 
     /// What winning the commit in flight changes; the pending entries to answer, with their answers.
@@ -273,12 +291,12 @@ impl State {
         self.ids.add(&in_flight.header);
         let mut entry = 0;
         for pending in in_flight.pending {
-            let id = pending.entry.as_ref().and_then(|entry| entry.id.clone());
+            let id = pending.id().cloned();
             let is_entry = pending.entry.is_some();
             for (index, answer) in pending.answers.into_iter().enumerate() {
                 let repeated = index > 0;
                 let receipt = Receipt { log: log.clone(), id: id.clone(), version, entry, repeated };
-                let _ = answer.send(Ok(Some(receipt)));
+                let _ = answer.send(Ok(receipt));
             }
             entry += u32::from(is_entry);
         }
@@ -315,18 +333,12 @@ impl State {
 }
 
 fn twin<'a>(chosen: &'a mut [Pending], pending: &Pending) -> Option<&'a mut Pending> {
-    let id = pending.entry.as_ref()?.id.as_ref()?;
-    chosen.iter_mut().find(|other| other.entry.as_ref().is_some_and(|entry| entry.id.as_ref() == Some(id)))
+    let id = pending.id()?;
+    chosen.iter_mut().find(|other| other.id() == Some(id))
 }
 
 /// The first receipt again, or an error if the id was used for other content.
-pub(crate) fn receipt_of_hit(
-    log: &LogId,
-    id: &EntryId,
-    digest: Hash,
-    hit: Hit,
-    secret: Secret,
-) -> Result<Receipt> {
+pub(crate) fn receipt_of_hit(log: &LogId, id: &EntryId, digest: Hash, hit: Hit, secret: Secret) -> Answer {
     if hit.content_tag.is_some_and(|tag| tag != secret.content_tag(digest)) {
         return Err(other_content(log).with("version", hit.version));
     }

@@ -12,12 +12,13 @@ use std::sync::{Arc, MutexGuard};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use icecore_log::{
-    BlobId, EntryId, Error, ErrorKind, Hash, Header, Incarnation, LogId, PageLimit, Result, Version,
+    BlobId, EntryId, Error, ErrorKind, Header, Incarnation, LogId, PageLimit, Result, Version,
 };
 
 use crate::append::Receipt;
-use crate::appender::{Active, State, Tip, Turn, receipt_of_hit};
+use crate::appender::{Active, State, Tip, Turn};
 use crate::{Inner, appender, lock, open};
+use futures_util::future::join_all;
 
 const MAGIC: &[u8; 8] = b"ICEIDS01";
 const HEAD: u64 = 8 + 8 + 8;
@@ -139,33 +140,37 @@ async fn list_runs(inner: &Inner, log: &LogId, incarnation: Incarnation) -> Resu
     Ok(runs)
 }
 
-/// What a look-up in the id runs found.
-pub(crate) enum Known {
-    Here(Receipt),
-    /// Not in the commits through this version.
-    NotThrough(Version),
-}
-
-/// Looks an id up before its entry joins what is pending. A log that was not opened yet answers "not through 0".
-pub(crate) async fn look_up(inner: &Inner, active: &Active, id: &EntryId, digest: Hash) -> Result<Known> {
-    let (tip, runs, through) = {
-        let state = lock(&active.state);
-        let (appender::Known::Tip(tip) | appender::Known::Behind(tip)) = &state.known else {
-            return Ok(Known::NotThrough(Version::ZERO));
-        };
-        if !state.ids.loaded || state.ids.runs.is_empty() {
-            return Ok(Known::NotThrough(Version::ZERO));
-        }
-        if state.ids.recent(&tip.secret.id_tag(id)).is_some() {
-            // The appender gives the receipt, in its turn.
-            return Ok(Known::NotThrough(state.ids.runs_through));
-        }
-        (tip.clone(), state.ids.runs.clone(), state.ids.runs_through)
+/// Looks up in the id runs what is pending and was not; the order of what is pending does not change.
+pub(crate) async fn look_up_pending(inner: &Inner, turn: &Active, tip: &Tip) -> Result<()> {
+    let (ids, runs, through) = {
+        let state = lock(&turn.state);
+        let wanted =
+            state.pending.iter().enumerate().filter(|(_, pending)| state.must_look_up(pending, tip.secret));
+        let ids: Vec<_> =
+            wanted.filter_map(|(index, pending)| Some((index, pending.id()?.clone()))).collect();
+        (ids, state.ids.runs.clone(), state.ids.runs_through)
     };
-    match find_in_runs(inner, &active.id, &tip, runs, id).await? {
-        Some(hit) => receipt_of_hit(&active.id, id, digest, hit, tip.secret).map(Known::Here),
-        None => Ok(Known::NotThrough(through)),
+    for some in ids.chunks(16) {
+        let hits =
+            join_all(some.iter().map(|(_, id)| find_in_runs(inner, &turn.id, tip, runs.clone(), id))).await;
+        let mut state = lock(&turn.state);
+        for ((index, _), hit) in some.iter().zip(hits) {
+            // While the log has its turn, entries only join at the back: the index is still its own.
+            let Some(pending) = state.pending.get_mut(*index) else {
+                continue;
+            };
+            match hit? {
+                Found::Hit(hit) => (pending.looked_up, pending.hit) = (through, Some(hit)),
+                Found::Absent => pending.looked_up = through,
+                Found::Lost => {
+                    // Nothing is sealed before they were read again.
+                    state.ids = Ids::default();
+                    return Ok(());
+                }
+            }
+        }
     }
+    Ok(())
 }
 
 /// Where an id is, in memory or not; reads the log anew.
@@ -176,10 +181,16 @@ pub(crate) async fn find(inner: &Inner, log: &LogId, id: &EntryId) -> Result<Opt
     let header = Header::decode(head.header.clone()).map_err(|error| error.with("log", log))?;
     let secret = open::secret(inner, log, &header).await?;
     let tip = Tip::at(&header, head.hash(), secret);
-    let ids = open::read_ids(inner, log, &tip).await?;
-    let hit = match ids.recent(&secret.id_tag(id)) {
-        Some(hit) => Some(hit),
-        None => find_in_runs(inner, log, &tip, ids.runs, id).await?,
+    let hit = loop {
+        let ids = open::read_ids(inner, log, &tip).await?;
+        if let Some(hit) = ids.recent(&secret.id_tag(id)) {
+            break Some(hit);
+        }
+        match find_in_runs(inner, log, &tip, ids.runs, id).await? {
+            Found::Hit(hit) => break Some(hit),
+            Found::Absent => break None,
+            Found::Lost => {}
+        }
     };
     Ok(hit.map(|hit| Receipt {
         log: log.clone(),
@@ -190,20 +201,32 @@ pub(crate) async fn find(inner: &Inner, log: &LogId, id: &EntryId) -> Result<Opt
     }))
 }
 
+/// What the id runs say of an id.
+enum Found {
+    Hit(Hit),
+    Absent,
+    /// Runs were lost, and with them the answer: the ids must be read from the headers again.
+    Lost,
+}
+
 async fn find_in_runs(
     inner: &Inner,
     log: &LogId,
     tip: &Tip,
-    runs: Vec<RunInfo>,
+    mut runs: Vec<RunInfo>,
     id: &EntryId,
-) -> Result<Option<Hit>> {
+) -> Result<Found> {
     let tag = tip.secret.id_tag(id);
-    let mut runs = runs;
-    // A run that was merged meanwhile is gone: one new listing names its successor.
+    let through = runs.last().map_or(0, |run| run.to);
+    // A run that was merged meanwhile is gone: a new listing names its successor.
     for _ in 0..8 {
         match search(inner, log, &runs, &tag).await? {
-            Some(found) => return Ok(found),
+            Some(Some(hit)) => return Ok(Found::Hit(hit)),
+            Some(None) => return Ok(Found::Absent),
             None => runs = list_runs(inner, log, tip.incarnation).await?,
+        }
+        if runs.last().map_or(0, |run| run.to) < through {
+            return Ok(Found::Lost);
         }
     }
     Err(Error::new(ErrorKind::Unavailable, "looking up an id")
@@ -331,9 +354,10 @@ pub(crate) fn keep_up(inner: &Arc<Inner>, turn: &Turn, state: &mut MutexGuard<'_
         let merged = merge(&inner, &turn.id, runs).await;
         let mut state = lock(&turn.state);
         if let Ok(Some(merged)) = merged
-            && state.ids.runs_through.0 == run.to {
-                state.ids.runs = merged;
-            }
+            && state.ids.runs_through.0 == run.to
+        {
+            state.ids.runs = merged;
+        }
         state.ids.is_writing = false;
     });
 }

@@ -35,7 +35,7 @@ use icecore_log::{
 };
 use tokio::sync::Semaphore;
 
-pub use append::{Append, Expect, Receipt, Resolved};
+pub use append::{Append, Enqueued, Expect, Receipt, Resolved};
 pub use read::{Range, Reader, RecordedCommit, RecordedEvent};
 pub use tail::{Tail, Tailed};
 
@@ -86,7 +86,7 @@ pub(crate) struct Inner {
     /// Names this process in the headers that it writes.
     pub(crate) writer: [u8; 16],
     /// Bytes that may still join what is pending.
-    pub(crate) room: Semaphore,
+    pub(crate) room: Arc<Semaphore>,
     pub(crate) rounds: rounds::Rounds,
     active: Mutex<HashMap<LogId, Arc<appender::Active>>>,
 }
@@ -133,7 +133,7 @@ impl Builder {
         let capabilities = self.backend.capabilities();
         Store(Arc::new(Inner {
             writer: clock::random(&*self.entropy),
-            room: Semaphore::new(self.settings.pending_bytes_max.clamp(1, u32::MAX as usize)),
+            room: Arc::new(Semaphore::new(self.settings.pending_bytes_max.clamp(1, u32::MAX as usize))),
             rounds: rounds::Rounds::new(capabilities.creates_in_flight.max(1)),
             active: Mutex::default(),
             capabilities,

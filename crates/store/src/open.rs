@@ -7,7 +7,7 @@ use icecore_log::codec::Secret;
 use icecore_log::{Error, ErrorKind, Hash, Head, Header, LogId, PageLimit, Result, Version};
 
 use crate::appender::{Active, Known, Phase, Tip, Turn};
-use crate::ids::Ids;
+use crate::ids::{self, Ids};
 use crate::{Inner, lock};
 
 /// Opens these logs, a few at a time; those that can go on. The others' callers have been told.
@@ -97,7 +97,7 @@ pub(crate) async fn secret(inner: &Inner, log: &LogId, head: &Header) -> Result<
     }
 }
 
-/// Reads what others appended since, or the ids that were not wanted before.
+/// Reads what others appended since, or the ids that were not wanted before, or looks into the id runs.
 async fn follow(inner: &Inner, turn: &Active) -> Result<()> {
     let known = lock(&turn.state).known.clone();
     let mut tip = match known {
@@ -129,9 +129,11 @@ async fn follow(inner: &Inner, turn: &Active) -> Result<()> {
 
 /// Fills the log's ids: the runs' names, and the headers behind the last run.
 async fn load_ids(inner: &Inner, turn: &Active, tip: &Tip) -> Result<()> {
-    let ids = read_ids(inner, &turn.id, tip).await?;
-    lock(&turn.state).ids = ids;
-    Ok(())
+    if !lock(&turn.state).ids.is_loaded() {
+        let ids = read_ids(inner, &turn.id, tip).await?;
+        lock(&turn.state).ids = ids;
+    }
+    ids::look_up_pending(inner, turn, tip).await
 }
 
 /// The runs' names, and the ids in the headers behind the last run.

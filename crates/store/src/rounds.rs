@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use icecore_log::{Created, End, Error, ErrorKind, Mode, Result, Version};
+use icecore_log::{Created, End, Error, ErrorKind, Mode, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::append::{Expect, Ticket};
@@ -57,17 +57,7 @@ pub(crate) fn join(inner: &Arc<Inner>, active: &Arc<Active>, pending: Pending) {
 /// Wins the next slot with an empty commit: then nothing sent earlier can land any more.
 pub(crate) async fn win_a_slot(inner: &Arc<Inner>, active: &Arc<Active>) -> Result<()> {
     let (answer, outcome) = oneshot::channel();
-    join(
-        inner,
-        active,
-        Pending {
-            entry: None,
-            expect: Expect::Any,
-            looked_up: Version::ZERO,
-            ticket: Ticket::default(),
-            answers: vec![answer],
-        },
-    );
+    join(inner, active, Pending::new(None, Expect::Any, Ticket::default(), answer));
     match tokio::time::timeout(inner.settings.append_timeout, outcome).await {
         Ok(Ok(answer)) => answer.map(|_| ()),
         Ok(Err(_)) | Err(_) => Err(Error::new(ErrorKind::Unavailable, "resolving an entry")

@@ -1,0 +1,136 @@
+//! Lost answers, lost requests, late landings: nothing is lost, nothing is doubled, nothing is guessed.
+#![expect(clippy::unwrap_used, reason = "a test says so by failing")]
+
+mod support;
+
+use icecore_layers::Fate;
+use icecore_log::{EntryId, ErrorKind, Version};
+use icecore_store::Resolved;
+use std::time::Duration;
+use support::*;
+
+#[tokio::test]
+async fn a_lost_answer_and_a_lost_request_are_sent_again_byte_for_byte() {
+    for fate in [Fate::LoseAnswer, Fate::LoseRequest] {
+        let backend = faulty();
+        let store = store(&backend);
+        backend.plan([fate, fate, fate]);
+
+        let receipt = log(&store).append(event("one")).await.unwrap();
+
+        assert_eq!(receipt.version, Version(1));
+        let sent = backend.sent();
+        assert_eq!(sent.len(), 4);
+        assert!(sent.iter().all(|runs| *runs == sent[0]));
+        assert_eq!(said(&log(&store)).await, ["one"]);
+    }
+}
+
+/// The seed of this case: a group commit that was formed anew after a caller had left acknowledged one and committed the other.
+#[tokio::test]
+async fn a_commit_whose_callers_left_is_not_formed_anew_when_it_lands_late() {
+    let backend = faulty();
+    let store = store(&backend);
+    let log = log(&store);
+    log.append(event("zero")).await.unwrap();
+    backend.plan([Fate::Delay, Fate::LoseRequest]);
+
+    let first = log.append(event("first")).enqueue().await.unwrap();
+    let second = log.append(event("second")).enqueue().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    drop(first);
+    backend.land().await;
+    let receipt = second.receipt().await.unwrap();
+
+    assert_eq!(said(&log).await, ["zero", "first", "second"]);
+    assert_eq!(receipt.version, Version(2));
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_before_its_entry_was_sent_takes_it_along() {
+    let store = store(&faulty());
+    let log = log(&store);
+
+    // Nothing is sent before this task yields.
+    drop(log.append(event("gone")).enqueue().await.unwrap());
+    log.append(event("kept")).await.unwrap();
+
+    assert_eq!(said(&log).await, ["kept"]);
+}
+
+#[tokio::test]
+async fn a_refused_create_wrote_nothing_and_says_so() {
+    let backend = faulty();
+    let store = store(&backend);
+    backend.plan([Fate::Refuse]);
+
+    let refused = log(&store).append(event("one")).await.unwrap_err();
+    log(&store).append(event("two")).await.unwrap();
+
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
+    assert_eq!(said(&log(&store)).await, ["two"]);
+}
+
+#[tokio::test]
+async fn refused_after_unknown_stays_unknown_and_the_same_bytes_go_first_later() {
+    let backend = faulty();
+    let store = store_with(&backend, |settings| settings.append_timeout = Duration::from_millis(200));
+    backend.plan([Fate::LoseAnswer].into_iter().chain([Fate::Refuse; 8]));
+
+    let unknown = log(&store).append(event("one")).await.unwrap_err();
+    assert_eq!(unknown.kind(), ErrorKind::Unknown);
+    let mut tries = 0;
+    while log(&store).append(event("two")).await.is_err() {
+        tries += 1;
+        assert!(tries < 50);
+    }
+
+    assert_eq!(said(&log(&store)).await.first().map(String::as_str), Some("one"));
+}
+
+#[tokio::test]
+async fn an_unreachable_backend_at_opening_is_unavailable_and_the_next_append_opens_again() {
+    let backend = faulty();
+    let store = store(&backend);
+    backend.refuse_reads(1);
+
+    let refused = log(&store).append(event("one")).await.unwrap_err();
+
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
+    assert_eq!(log(&store).append(event("two")).await.unwrap().version, Version(1));
+}
+
+#[tokio::test]
+async fn resolve_says_no_only_when_nothing_can_land_any_more() {
+    let backend = faulty();
+    let first = store_with(&backend, |settings| settings.append_timeout = Duration::from_millis(50));
+    log(&first).append(event("zero")).await.unwrap();
+    backend.plan([Fate::Delay].into_iter().chain([Fate::Refuse; 20]));
+    let unknown = log(&first).append(entry("a", "one")).await.unwrap_err();
+    assert_eq!(unknown.kind(), ErrorKind::Unknown);
+    backend.plan([]);
+
+    let other = store(&backend);
+    let mut outcome = log(&other).resolve(&EntryId::new("a").unwrap()).await;
+    while outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unavailable) {
+        outcome = log(&other).resolve(&EntryId::new("a").unwrap()).await;
+    }
+    assert_eq!(outcome.unwrap(), Resolved::NotCommitted);
+    let landed = backend.land().await;
+
+    assert!(!landed[0][0].is_done(), "a late request landed after it was said not to: {landed:?}");
+    assert_eq!(said(&log(&other)).await, ["zero"]);
+}
+
+#[tokio::test]
+async fn resolve_finds_what_was_committed() {
+    let backend = faulty();
+    let store = store(&backend);
+    let receipt = log(&store).append(entry("a", "one")).await.unwrap();
+
+    let Resolved::Committed(found) = log(&store).resolve(&EntryId::new("a").unwrap()).await.unwrap() else {
+        panic!("it was committed");
+    };
+
+    assert_eq!((found.version, found.entry), (receipt.version, receipt.entry));
+}
