@@ -60,8 +60,17 @@ impl Open {
         match scheme {
             #[cfg(feature = "file")]
             "memory" if rest.is_empty() => Ok(Arc::new(icecore_embedded::Memory::default())),
+            #[cfg(feature = "file")]
+            "file" => {
+                use icecore_embedded::file;
+                let path = std::path::Path::new(url::path(url, rest)?);
+                let access = match self.access {
+                    Access::ReadWrite => file::Access::ReadWrite,
+                    Access::ReadOnly => file::Access::ReadOnly,
+                };
+                Ok(Arc::new(icecore_embedded::FileStore::open(path, access, file::Settings::default())?))
+            }
             _ => {
-                let _ = (rest, self.access);
                 Err(Error::new(ErrorKind::Invalid, "opening a store")
                     .with("url", url::redact(url))
                     .advise(format!("This build knows {}", url::forms())))

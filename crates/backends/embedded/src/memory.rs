@@ -1,6 +1,7 @@
 //! Keeps everything in this process: the reference model, and the default in tests.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Bound, Range};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,6 +16,9 @@ use icecore_log::{
 use tokio::sync::watch;
 
 /// A [`Backend`] that forgets everything when dropped.
+///
+/// One lock guards everything, so that each call is one look and one step: what a case sees of it is the contract, and
+/// not the outcome of a race in here.
 #[derive(Debug)]
 pub struct Memory {
     state: Mutex<State>,
@@ -24,13 +28,23 @@ pub struct Memory {
 
 #[derive(Debug, Default)]
 struct State {
-    logs: BTreeMap<LogId, Log>,
-    blobs: BTreeMap<BlobId, Bytes>,
+    logs: BTreeMap<Name, Log>,
+    blobs: BTreeMap<LogId, BTreeMap<String, Bytes>>,
     is_shut_down: bool,
 }
 
+/// A log's name, which is found by its text too, so that a listing begins at its prefix and not at the first log.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Name(LogId);
+
+impl Borrow<str> for Name {
+    fn borrow(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
 /// One log's commits, without a gap, the first of version `first`.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default)]
 struct Log {
     boundary: Version,
     first: Version,
@@ -46,96 +60,126 @@ impl Default for Memory {
 }
 
 impl Log {
+    /// The last commit's number; zero without commits, even if something was closed.
     fn head(&self) -> Version {
-        if self.commits.is_empty() {
-            self.boundary
-        } else {
-            Version(self.first.0 + self.commits.len() as u64 - 1)
-        }
+        self.commits.back().map_or(Version::ZERO, |commit| commit.version)
     }
 
-    fn get(&self, version: Version) -> Option<&StoredCommit> {
-        let index = version.0.checked_sub(self.first.0)?;
-        self.commits.get(usize::try_from(index).ok()?)
+    fn index(&self, version: Version) -> Option<usize> {
+        let index = usize::try_from(version.0.checked_sub(self.first.0)?).ok()?;
+        Some(index).filter(|index| *index < self.commits.len())
     }
 
-    /// Whether this commit may follow `previous` here; `Ok(true)` if it is here already.
-    fn check(&self, previous: Hash, commit: &StoredCommit) -> Result<bool, End> {
-        if commit.version <= self.boundary {
-            return Err(End::Closed(self.boundary));
-        }
-        if let Some(found) = self.get(commit.version) {
-            return if found.header == commit.header { Ok(true) } else { Err(End::Taken) };
-        }
-        let follows = if commit.version.previous() == self.boundary && self.commits.is_empty() {
-            // Nothing is left to compare with: the log is new, or a trimmed one is being copied.
-            true
-        } else {
-            commit.version == self.head().next() && previous == self.head_hash
-        };
-        if follows { Ok(false) } else { Err(End::Gap) }
-    }
-
-    fn push(&mut self, commit: StoredCommit) {
-        if self.commits.is_empty() {
-            self.first = commit.version;
-        }
-        self.head_hash = commit.hash();
-        self.commits.push_back(commit);
-    }
-
-    fn apply(&mut self, run: &Run) -> Created {
-        let mut previous = run.previous;
-        for (won, commit) in run.commits.iter().enumerate() {
-            match self.check(previous, commit) {
-                Ok(true) => {}
-                Ok(false) => self.push(commit.clone()),
-                Err(end) => return Created { won, end },
+    /// How far this run would come, and how many of its first commits are here already. Changes nothing, so that all
+    /// runs of a call can be judged before one is applied.
+    fn judge(&self, run: &Run) -> (Created, usize) {
+        let stopped = |won, end| (Created { won, end }, won);
+        for (here, commit) in run.commits.iter().enumerate() {
+            if commit.version <= self.boundary {
+                return stopped(here, End::Closed(self.boundary));
             }
-            previous = commit.hash();
+            match self.index(commit.version).and_then(|index| self.commits.get(index)) {
+                Some(found) if found.header == commit.header => {}
+                Some(_) => return stopped(here, End::Taken),
+                // What follows this commit follows by the run's own hashes. If others of the run came before it, the
+                // last of them is the head.
+                None if here > 0 || self.may_follow(run.previous, commit.version) => {
+                    return (Created::done(run.commits.len()), here);
+                }
+                None => return stopped(here, End::Gap),
+            }
         }
-        Created::done(run.commits.len())
+        (Created::done(run.commits.len()), run.commits.len())
+    }
+
+    fn may_follow(&self, previous: Hash, version: Version) -> bool {
+        if self.commits.is_empty() {
+            // Nothing is left to compare with: the log is new, or a trimmed one is being copied.
+            return version == self.boundary.next();
+        }
+        version == self.head().next() && previous == self.head_hash
+    }
+
+    /// Adds what is not here yet of a run that was judged to be done. A body that was dropped stays dropped.
+    fn push(&mut self, commits: impl Iterator<Item = StoredCommit>) {
+        for commit in commits {
+            if self.commits.is_empty() {
+                self.first = commit.version;
+            }
+            self.commits.push_back(commit);
+        }
+        self.head_hash = self.commits.back().map_or(Hash::ZERO, StoredCommit::hash);
     }
 }
 
 impl Memory {
     fn open(&self) -> Result<MutexGuard<'_, State>> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.locked();
         if state.is_shut_down {
             return Err(Error::new(ErrorKind::Refused, "using a store").advise("It was shut down"));
         }
         Ok(state)
     }
+
+    fn locked(&self) -> MutexGuard<'_, State> {
+        // No step below panics half-way, so a panic elsewhere left nothing half-done behind this lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn create_now(&self, runs: Vec<Run>, mode: Mode) -> Vec<Created> {
+        let fail_all = |error: &Error| runs.iter().map(|_| Created::failed(error.clone())).collect();
+        let invalid = crate::validate(&runs, COMMIT_BYTES_MAX);
+        let mut state = match self.open() {
+            Ok(state) => state,
+            Err(error) => return fail_all(&error),
+        };
+        match mode {
+            Mode::AllOrNone => match invalid.into_iter().flatten().next() {
+                Some(error) => fail_all(&error),
+                None => state.all_or_none(runs),
+            },
+            Mode::Each => runs
+                .into_iter()
+                .zip(invalid)
+                .map(|(run, invalid)| invalid.map_or_else(|| state.each(run), Created::failed))
+                .collect(),
+        }
+    }
 }
 
 impl State {
-    fn each(&mut self, run: &Run) -> Created {
-        if let Some(log) = self.logs.get_mut(&run.log) {
-            return log.apply(run);
+    fn judge(&self, run: &Run) -> (Created, usize) {
+        match self.logs.get(run.log.as_str()) {
+            Some(log) => log.judge(run),
+            None => Log::default().judge(run),
         }
-        let mut log = Log::default();
-        let created = log.apply(run);
-        if created.won > 0 {
-            self.logs.insert(run.log.clone(), log);
+    }
+
+    fn apply(&mut self, run: Run, here: usize) {
+        self.logs.entry(Name(run.log)).or_default().push(run.commits.into_iter().skip(here));
+    }
+
+    fn each(&mut self, run: Run) -> Created {
+        let (created, here) = self.judge(&run);
+        if created.is_done() && here < run.commits.len() {
+            self.apply(run, here);
         }
         created
     }
 
-    fn all_or_none(&mut self, runs: &[Run]) -> Vec<Created> {
-        let mut after = Vec::with_capacity(runs.len());
-        let mut answers = Vec::with_capacity(runs.len());
-        for run in runs {
-            let mut log = self.logs.get(&run.log).cloned().unwrap_or_default();
-            answers.push(log.apply(run));
-            after.push((run.log.clone(), log));
+    fn all_or_none(&mut self, runs: Vec<Run>) -> Vec<Created> {
+        let judged: Vec<_> = runs.iter().map(|run| self.judge(run)).collect();
+        if judged.iter().all(|(created, _)| created.is_done()) {
+            for (run, (_, here)) in runs.into_iter().zip(&judged) {
+                self.apply(run, *here);
+            }
+            return judged.into_iter().map(|(created, _)| created).collect();
         }
-        if answers.iter().all(Created::is_done) {
-            self.logs.extend(after);
-            return answers;
-        }
-        let neighbours =
-            |answer: Created| Created { won: 0, end: if answer.is_done() { End::Taken } else { answer.end } };
-        answers.into_iter().map(neighbours).collect()
+        let none = |(created, _): (Created, usize)| Created {
+            won: 0,
+            end: if created.is_done() { End::Taken } else { created.end },
+        };
+        judged.into_iter().map(none).collect()
     }
 }
 
@@ -158,45 +202,29 @@ impl Backend for Memory {
     }
 
     async fn create(&self, runs: Vec<Run>, mode: Mode) -> Vec<Created> {
-        let answers = {
-            let mut state = match self.open() {
-                Ok(state) => state,
-                Err(error) => return runs.iter().map(|_| Created::failed(error.clone())).collect(),
-            };
-            let invalid = crate::validate(&runs, COMMIT_BYTES_MAX);
-            match mode {
-                Mode::AllOrNone => match invalid.into_iter().flatten().next() {
-                    Some(error) => runs.iter().map(|_| Created::failed(error.clone())).collect(),
-                    None => state.all_or_none(&runs),
-                },
-                Mode::Each => runs
-                    .iter()
-                    .zip(invalid)
-                    .map(|(run, invalid)| invalid.map_or_else(|| state.each(run), Created::failed))
-                    .collect(),
-            }
-        };
+        let answers = self.create_now(runs, mode);
         self.changes.send_modify(|changes| *changes += 1);
         answers
     }
 
     async fn read(&self, log: &LogId, from: Version, limit: PageLimit) -> Result<Page> {
         let state = self.open()?;
-        let Some(log) = state.logs.get(log) else {
+        let Some(log) = state.logs.get(log.as_str()) else {
             return Ok(Page::default());
         };
         let mut page = Page { commits: Vec::new(), boundary: log.boundary };
         let from = from.max(Version::FIRST);
-        let Some(skipped) = from.0.checked_sub(log.first.0).filter(|_| from > log.boundary) else {
+        let Some(index) = log.index(from).filter(|_| from > log.boundary) else {
             return Ok(page);
         };
         let mut bytes = 0;
-        for commit in
-            log.commits.iter().skip(usize::try_from(skipped).unwrap_or(usize::MAX)).take(limit.commits.max(1))
-        {
-            let body = commit.body.clone().filter(|_| limit.bodies);
-            page.commits.push(StoredCommit { body, ..commit.clone() });
-            bytes += page.commits.last().map_or(0, StoredCommit::len);
+        for commit in log.commits.range(index..).take(limit.commits.max(1)) {
+            let mut commit = commit.clone();
+            if !limit.bodies {
+                commit.body = None;
+            }
+            bytes += commit.len();
+            page.commits.push(commit);
             if bytes >= limit.bytes {
                 break;
             }
@@ -207,7 +235,7 @@ impl Backend for Memory {
     async fn heads(&self, logs: &[LogId]) -> Result<Vec<Option<Head>>> {
         let state = self.open()?;
         let head = |log: &LogId| {
-            let log = state.logs.get(log)?;
+            let log = state.logs.get(log.as_str())?;
             let last = log.commits.back()?;
             Some(Head { version: last.version, header: last.header.clone(), boundary: log.boundary })
         };
@@ -215,24 +243,21 @@ impl Backend for Memory {
     }
 
     async fn logs(&self, prefix: &LogPrefix, cursor: Option<Cursor>, limit: usize) -> Result<LogPage> {
-        let after = cursor
-            .map(|cursor| std::str::from_utf8(&cursor.0).ok().and_then(|name| LogId::parse(name).ok()))
-            .map(|name| {
-                name.ok_or_else(|| {
-                    Error::new(ErrorKind::Invalid, "listing logs").advise("The cursor is not ours")
-                })
-            })
-            .transpose()?;
-        let state = self.open()?;
-        let from = match &after {
-            Some(after) => Bound::Excluded(after),
-            None => Bound::Unbounded,
+        let after =
+            cursor.as_ref().map(|cursor| std::str::from_utf8(&cursor.0)).transpose().map_err(|cause| {
+                Error::new(ErrorKind::Invalid, "listing logs").because(cause).advise("The cursor is not ours")
+            })?;
+        let from = match after {
+            Some(after) if after >= prefix.as_str() => Bound::Excluded(after),
+            _ => Bound::Included(prefix.as_str()),
         };
+        let state = self.open()?;
         let mut found = state
             .logs
-            .range((from, Bound::Unbounded))
-            .filter(|(name, log)| prefix.matches(name) && !log.commits.is_empty())
-            .map(|(name, _)| name.clone());
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(|(name, _)| prefix.matches(&name.0))
+            .filter(|(_, log)| !log.commits.is_empty())
+            .map(|(name, _)| name.0.clone());
         let logs: Vec<LogId> = found.by_ref().take(limit.max(1)).collect();
         let next = match (found.next(), logs.last()) {
             (Some(_), Some(last)) => Some(Cursor(Bytes::copy_from_slice(last.as_str().as_bytes()))),
@@ -243,37 +268,40 @@ impl Backend for Memory {
 
     async fn close(&self, log: &LogId, through: Version) -> Result<()> {
         let mut state = self.open()?;
-        let log_state = state.logs.entry(log.clone()).or_default();
-        if !log_state.commits.is_empty() && through >= log_state.head() {
+        let found = state.logs.entry(Name(log.clone())).or_default();
+        if !found.commits.is_empty() && through >= found.head() {
             return Err(crate::head_stays(log, through));
         }
-        log_state.boundary = log_state.boundary.max(through);
+        found.boundary = found.boundary.max(through);
         Ok(())
     }
 
     async fn sweep(&self, log: &LogId) -> Result<Swept> {
         let mut state = self.open()?;
         let mut swept = Swept::default();
-        if let Some(log) = state.logs.get_mut(log) {
-            while log.commits.front().is_some_and(|commit| commit.version <= log.boundary) {
-                if let Some(commit) = log.commits.pop_front() {
-                    swept.commits += 1;
-                    swept.bytes += commit.len() as u64;
-                    log.first = commit.version.next();
-                }
-            }
+        let Some(log) = state.logs.get_mut(log.as_str()) else {
+            return Ok(swept);
+        };
+        let boundary = log.boundary;
+        let closed = log.commits.partition_point(|commit| commit.version <= boundary);
+        for commit in log.commits.drain(..closed) {
+            swept.commits += 1;
+            swept.bytes += commit.len() as u64;
         }
+        // The head is never closed, so a log that had commits has one still.
+        log.first = log.commits.front().map_or(Version::ZERO, |commit| commit.version);
         Ok(swept)
     }
 
     async fn drop_bodies(&self, log: &LogId, versions: &[Version]) -> Result<()> {
         let mut state = self.open()?;
-        let Some(log) = state.logs.get_mut(log) else {
+        let Some(log) = state.logs.get_mut(log.as_str()) else {
             return Ok(());
         };
-        let versions: HashSet<_> = versions.iter().collect();
-        for commit in log.commits.iter_mut().filter(|commit| versions.contains(&commit.version)) {
-            commit.body = None;
+        for version in versions {
+            if let Some(commit) = log.index(*version).and_then(|index| log.commits.get_mut(index)) {
+                commit.body = None;
+            }
         }
         Ok(())
     }
@@ -281,33 +309,34 @@ impl Backend for Memory {
     async fn wait(&self, seen: &[(LogId, Version)], timeout: Duration) -> Result<()> {
         let mut changes = self.changes.subscribe();
         let past = |state: &State| {
-            seen.iter().any(|(log, version)| state.logs.get(log).is_some_and(|log| log.head() > *version))
+            seen.iter()
+                .any(|(log, version)| state.logs.get(log.as_str()).is_some_and(|log| log.head() > *version))
         };
         let changed = async {
-            loop {
-                if past(&*self.open()?) {
-                    return Ok(());
-                }
+            while !past(&*self.open()?) {
                 if changes.changed().await.is_err() {
-                    return Ok(());
+                    break;
                 }
             }
+            Ok(())
         };
         tokio::time::timeout(timeout, changed).await.unwrap_or(Ok(()))
     }
 
     async fn put_blob(&self, blob: &BlobId, bytes: Bytes) -> Result<bool> {
         let mut state = self.open()?;
-        let is_new = !state.blobs.contains_key(blob);
+        let blobs = state.blobs.entry(blob.log().clone()).or_default();
+        let is_new = !blobs.contains_key(blob.name());
         if is_new {
-            state.blobs.insert(blob.clone(), bytes);
+            blobs.insert(blob.name().to_owned(), bytes);
         }
         Ok(is_new)
     }
 
     async fn get_blob(&self, blob: &BlobId, range: Option<Range<u64>>) -> Result<Option<Bytes>> {
         let state = self.open()?;
-        Ok(state.blobs.get(blob).map(|bytes| match range {
+        let found = state.blobs.get(blob.log()).and_then(|blobs| blobs.get(blob.name()));
+        Ok(found.map(|bytes| match range {
             None => bytes.clone(),
             Some(range) => {
                 let end = usize::try_from(range.end).unwrap_or(usize::MAX).min(bytes.len());
@@ -319,30 +348,45 @@ impl Backend for Memory {
 
     async fn list_blobs(&self, log: &LogId, prefix: &str) -> Result<Vec<BlobInfo>> {
         let state = self.open()?;
-        let own = state.blobs.iter().filter(|(blob, _)| blob.log() == log && blob.name().starts_with(prefix));
-        Ok(own
-            .map(|(blob, bytes)| BlobInfo { name: blob.name().to_owned(), bytes: bytes.len() as u64 })
+        let blobs = state.blobs.get(log).into_iter();
+        Ok(blobs
+            .flat_map(|blobs| blobs.range::<str, _>((Bound::Included(prefix), Bound::Unbounded)))
+            .take_while(|(name, _)| name.starts_with(prefix))
+            .map(|(name, bytes)| BlobInfo { name: name.clone(), bytes: bytes.len() as u64 })
             .collect())
     }
 
     async fn delete_blob(&self, blob: &BlobId) -> Result<()> {
-        self.open()?.blobs.remove(blob);
+        let mut state = self.open()?;
+        if let Some(blobs) = state.blobs.get_mut(blob.log()) {
+            blobs.remove(blob.name());
+            if blobs.is_empty() {
+                state.blobs.remove(blob.log());
+            }
+        }
         Ok(())
     }
 
-    async fn examine(&self, _depth: Depth) -> Result<Examination> {
+    async fn examine(&self, depth: Depth) -> Result<Examination> {
         let state = self.open()?;
-        let commits: usize = state.logs.values().map(|log| log.commits.len()).sum();
-        let facts = [("logs", state.logs.len()), ("commits", commits), ("blobs", state.blobs.len())];
+        let commits = || state.logs.values().flat_map(|log| &log.commits);
+        let blobs = || state.blobs.values().flat_map(BTreeMap::values);
+        let facts = [("logs", state.logs.len()), ("commits", commits().count()), ("blobs", blobs().count())];
+        let bytes = match depth {
+            Depth::Quick => 0,
+            Depth::Deep => commits().map(StoredCommit::len).chain(blobs().map(Bytes::len)).sum(),
+        };
         Ok(Examination {
             facts: facts.into_iter().map(|(name, value)| (name.to_owned(), value.to_string())).collect(),
-            ..Examination::default()
+            damage: Vec::new(),
+            bytes: bytes as u64,
         })
     }
 
     async fn shut_down(&self) -> Result<()> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.is_shut_down = true;
+        self.locked().is_shut_down = true;
+        // Whoever waits looks again, and is refused.
+        self.changes.send_modify(|changes| *changes += 1);
         Ok(())
     }
 }

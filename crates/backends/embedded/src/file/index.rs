@@ -1,0 +1,160 @@
+//! Where every commit is: kept in memory, some 100 bytes a log and 16 a commit, made anew from the segments at open.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use icecore_log::{Error, Hash, LogId, Version};
+
+use super::disk::DiskFile;
+use super::frame::{Head, SEGMENT_HEAD};
+
+/// An open segment.
+#[derive(Debug, Clone)]
+pub(crate) struct Segment {
+    pub number: u32,
+    /// The LSN of its first group.
+    pub base: u64,
+    pub file: Arc<dyn DiskFile>,
+}
+
+impl Segment {
+    pub fn name(number: u32) -> String {
+        format!("{number:08}.seg")
+    }
+
+    /// The offset in the file of an LSN.
+    pub fn offset(&self, lsn: u64) -> u64 {
+        SEGMENT_HEAD + lsn - self.base
+    }
+}
+
+/// Where one commit's frame is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slot {
+    pub lsn: u64,
+    pub header_bytes: u32,
+    body_bytes: u32,
+}
+
+const NO_BODY: u32 = u32::MAX;
+
+impl Slot {
+    pub fn of(lsn: u64, head: &Head) -> Self {
+        Self {
+            lsn,
+            header_bytes: head.header_bytes,
+            body_bytes: if head.has_body { head.body_bytes } else { NO_BODY },
+        }
+    }
+
+    pub fn body_bytes(&self) -> Option<u32> {
+        (self.body_bytes != NO_BODY).then_some(self.body_bytes)
+    }
+
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.header_bytes) + u64::from(self.body_bytes().unwrap_or(0))
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct LogIndex {
+    pub boundary: u64,
+    /// The version of the first slot.
+    pub first: u64,
+    pub slots: Vec<Slot>,
+    /// The last commit's hash, once somebody needed it.
+    pub head_hash: Option<Hash>,
+}
+
+impl LogIndex {
+    /// The last version; the boundary if there is no commit.
+    pub fn head(&self) -> u64 {
+        if self.slots.is_empty() { self.boundary } else { self.first + self.slots.len() as u64 - 1 }
+    }
+
+    pub fn slot(&self, version: u64) -> Option<Slot> {
+        let index = usize::try_from(version.checked_sub(self.first)?).ok()?;
+        self.slots.get(index).copied()
+    }
+}
+
+/// Everything that reads look at.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    pub logs: BTreeMap<LogId, LogIndex>,
+    pub segments: Vec<Segment>,
+    /// Commits that are known to be damaged; reading one fails with this.
+    pub damaged: BTreeMap<(LogId, u64), Error>,
+    /// Damage that belongs to no commit.
+    pub other_damage: Vec<Error>,
+    /// How far the segments were read: all below is in this index.
+    pub through: u64,
+    pub commits: u64,
+    pub groups: u64,
+}
+
+impl Index {
+    pub fn segment_of(&self, lsn: u64) -> Option<&Segment> {
+        let after = self.segments.partition_point(|segment| segment.base <= lsn);
+        self.segments.get(after.checked_sub(1)?)
+    }
+
+    /// Takes up a commit's frame; `false` if it does not follow the log's last.
+    pub fn add(&mut self, log: &LogId, version: u64, slot: Slot, hash: Option<Hash>) -> bool {
+        if !self.logs.contains_key(log) {
+            self.logs.insert(log.clone(), LogIndex::default());
+        }
+        let Some(entry) = self.logs.get_mut(log) else {
+            return false;
+        };
+        if version <= entry.boundary {
+            return true;
+        }
+        if entry.slots.is_empty() {
+            entry.first = version;
+        } else if version != entry.head() + 1 {
+            return false;
+        }
+        entry.slots.push(slot);
+        entry.head_hash = hash;
+        self.commits += 1;
+        true
+    }
+
+    pub fn close(&mut self, log: &LogId, boundary: u64) {
+        let entry = self.logs.entry(log.clone()).or_default();
+        entry.boundary = entry.boundary.max(boundary);
+    }
+
+    /// Marks a body as gone; its slot as it was.
+    pub fn drop_body(&mut self, log: &LogId, version: u64) -> Option<Slot> {
+        let entry = self.logs.get_mut(log)?;
+        let index = usize::try_from(version.checked_sub(entry.first)?).ok()?;
+        let slot = entry.slots.get_mut(index)?;
+        let before = *slot;
+        slot.body_bytes = NO_BODY;
+        Some(before)
+    }
+
+    /// Forgets what is closed; the slots that went.
+    pub fn sweep(&mut self, log: &LogId) -> Vec<Slot> {
+        let Some(entry) = self.logs.get_mut(log) else {
+            return Vec::new();
+        };
+        let count =
+            entry.boundary.saturating_sub(entry.first.saturating_sub(1)).min(entry.slots.len() as u64);
+        // At most as many as there are slots.
+        let swept: Vec<Slot> = entry.slots.drain(..count as usize).collect();
+        entry.first += count;
+        self.commits -= count;
+        self.damaged.retain(|(name, version), _| {
+            name != log || *version > self.logs.get(log).map_or(0, |entry| entry.boundary)
+        });
+        swept
+    }
+
+    pub fn head(&self, log: &LogId) -> Option<(Version, Slot)> {
+        let entry = self.logs.get(log)?;
+        Some((Version(entry.head()), *entry.slots.last()?))
+    }
+}

@@ -1,0 +1,359 @@
+//! Keeps logs in a directory: a segmented log of our own, one writing process, any number of reading ones.
+//!
+//! ```text
+//! LOCK          held by the writer while it lives
+//! MARK          how far the segments are durable, for readers: two copies, written in turn
+//! 00000001.seg  groups of frames, each group made durable by one sync; the last segment is preallocated
+//! blobs/        one file a blob
+//! ```
+//!
+//! | contract | rests on |
+//! | --- | --- |
+//! | 1 once, 7 neighbours | one writer thread decides, against the index and the group in progress |
+//! | 2 unknown | a failed write or sync poisons the writer; what was in it is unknown, what comes later unavailable |
+//! | 3 durable | `fdatasync` before any answer; at open no tail is trusted: it is copied to a new segment and synced first |
+//! | 4 fresh | the index changes after the sync and before the answer; readers follow the mark |
+//! | 5 deletion | a close is a frame, synced before anything is swept |
+//! | 6 bytes | three checksums a frame: head, header, body |
+
+mod blobs;
+mod disk;
+mod frame;
+mod index;
+mod read;
+mod recovery;
+mod scan;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use icecore_log::backend::{BlobInfo, Depth, Examination};
+use icecore_log::{
+    Backend, BlobId, Capabilities, Created, Cursor, Durability, Error, ErrorKind, Head, LogId, LogPage,
+    LogPrefix, Mode, Page, PageLimit, Result, Run, Swept, Version,
+};
+use tokio::sync::{Semaphore, oneshot, watch};
+
+pub use disk::{Disk, DiskFile, RealDisk};
+use index::Index;
+use writer::Request;
+
+/// The most bytes of one commit, header and body.
+pub(crate) const COMMIT_BYTES_MAX: usize = 80 << 20;
+
+/// Whether a store is opened to write or only to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Access {
+    /// Takes the lock; creates the directory.
+    #[default]
+    ReadWrite,
+    /// Takes no lock, creates nothing, changes nothing.
+    ReadOnly,
+}
+
+/// Bounds of a file store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// What a new store's segment is preallocated to: 256 KiB. It doubles as it fills.
+    pub segment_bytes_first: u64,
+    /// What a segment grows to before the next one is begun: 64 MiB.
+    pub segment_bytes_max: u64,
+    /// A group ends with the request that reaches so many bytes: 4 MiB.
+    pub group_bytes_max: usize,
+    /// How many requests may wait for the writer; more wait before it: 1,024.
+    pub requests_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            segment_bytes_first: 256 << 10,
+            segment_bytes_max: 64 << 20,
+            group_bytes_max: 4 << 20,
+            requests_max: 1_024,
+        }
+    }
+}
+
+/// A [`Backend`] in a directory.
+pub struct FileStore {
+    shared: Arc<Shared>,
+    requests: Mutex<Option<Sender<Request>>>,
+    room: Semaphore,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    access: Access,
+}
+
+/// What the writer's thread and the readers share.
+pub(crate) struct Shared {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    index: RwLock<Index>,
+    /// For a reader: where the mark is read.
+    marks: Mutex<Option<Arc<dyn DiskFile>>>,
+    changes: watch::Sender<u64>,
+    /// Given back when the store is shut down or dropped.
+    lock: Mutex<Option<Box<dyn fmt::Debug + Send + Sync>>>,
+}
+
+impl Shared {
+    fn read(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+}
+
+impl fmt::Debug for FileStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileStore")
+            .field("path", &self.shared.path)
+            .field("access", &self.access)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn unavailable(doing: &'static str, error: io::Error) -> Error {
+    let advice = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "Nothing was written: free some space, and retry"
+        }
+        _ => "Nothing was written",
+    };
+    Error::new(ErrorKind::Unavailable, doing).because(error).advise(advice)
+}
+
+impl FileStore {
+    /// Opens a directory. To write: makes it if it is not there, takes its lock, and repairs what a crash left.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] if another process writes to it, or it holds something else; [`ErrorKind::NotFound`] if it is to be read and is no store;
+    /// [`ErrorKind::Unavailable`] if the disk fails. Damage is no error here: what is damaged fails when it is read.
+    pub fn open(path: &Path, access: Access, settings: Settings) -> Result<Self> {
+        let facts = |error: Error| error.with("path", path.display());
+        if access == Access::ReadWrite {
+            recovery::make_directory(path).map_err(facts)?;
+        }
+        Self::on(Arc::new(RealDisk::new(path)), path, access, settings).map_err(facts)
+    }
+
+    /// Opens a store on any disk: for tests with a failing one.
+    ///
+    /// # Errors
+    /// As [`FileStore::open`].
+    pub fn on(disk: Arc<dyn Disk>, path: &Path, access: Access, settings: Settings) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            disk,
+            path: path.to_owned(),
+            index: RwLock::default(),
+            marks: Mutex::default(),
+            changes: watch::Sender::new(0),
+            lock: Mutex::default(),
+        });
+        let room = Semaphore::new(settings.requests_max.max(1));
+        let (mut requests, mut thread) = (None, None);
+        match access {
+            Access::ReadOnly => recovery::open_to_read(&shared)?,
+            Access::ReadWrite => {
+                let writer = recovery::open_to_write(&shared, settings)?;
+                let (sender, receiver) = std::sync::mpsc::channel();
+                let spawned = std::thread::Builder::new()
+                    .name("icecore-file".to_owned())
+                    .spawn(move || writer.run(&receiver));
+                thread = Some(spawned.map_err(|error| unavailable("starting the writer", error))?);
+                requests = Some(sender);
+            }
+        }
+        Ok(Self { shared, requests: Mutex::new(requests), room, thread: Mutex::new(thread), access })
+    }
+
+    /// Asks the writer; its answer.
+    async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T> {
+        if self.access == Access::ReadOnly {
+            return Err(
+                Error::new(ErrorKind::Refused, "writing to a store").advise("It was opened only for reading")
+            );
+        }
+        let _room = self.room.acquire().await.map_err(|_| closed())?;
+        let (answer, outcome) = oneshot::channel();
+        let sender =
+            self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(closed)?;
+        sender.send(make(answer)).map_err(|_| closed())?;
+        outcome.await.map_err(|_| {
+            Error::new(ErrorKind::Unknown, "writing to a store")
+                .advise("The writer ended: open the store again")
+        })
+    }
+
+    fn is_open(&self) -> Result<()> {
+        let lock = self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if lock.is_none() { Err(closed()) } else { Ok(()) }
+    }
+
+    /// Reading begins with a look at how far the writer has come, if that is another process.
+    fn refresh(&self) -> Result<()> {
+        self.is_open()?;
+        if self.access == Access::ReadOnly { recovery::refresh(&self.shared) } else { Ok(()) }
+    }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Refused, "using a store").advise("It was shut down")
+}
+
+impl Drop for FileStore {
+    fn drop(&mut self) {
+        // The thread finishes what it has and cuts the unused tail; then the lock may go.
+        drop(self.requests.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[async_trait]
+impl Backend for FileStore {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            system: "file",
+            durability: Durability::Disk,
+            atomic_create: true,
+            native_close: true,
+            checks_predecessor: true,
+            many_writers: false,
+            read_only: self.access == Access::ReadOnly,
+            commit_bytes_max: COMMIT_BYTES_MAX,
+            creates_in_flight: 2,
+        }
+    }
+
+    async fn create(&self, runs: Vec<Run>, mode: Mode) -> Vec<Created> {
+        let count = runs.len();
+        match self.ask(|answer| Request::Create(runs, mode, answer)).await {
+            Ok(created) => created,
+            Err(error) => (0..count).map(|_| Created::failed(error.clone())).collect(),
+        }
+    }
+
+    async fn read(&self, log: &LogId, from: Version, limit: PageLimit) -> Result<Page> {
+        self.refresh()?;
+        let page = self.shared.page(log, from, limit);
+        if self.access == Access::ReadOnly && page.is_err() {
+            // The writer may have dropped or swept it since we looked.
+            self.refresh()?;
+            return self.shared.page(log, from, limit);
+        }
+        page
+    }
+
+    async fn heads(&self, logs: &[LogId]) -> Result<Vec<Option<Head>>> {
+        self.refresh()?;
+        logs.iter().map(|log| self.shared.head(log)).collect()
+    }
+
+    async fn logs(&self, prefix: &LogPrefix, cursor: Option<Cursor>, limit: usize) -> Result<LogPage> {
+        self.refresh()?;
+        self.shared.list(prefix, cursor, limit)
+    }
+
+    async fn close(&self, log: &LogId, through: Version) -> Result<()> {
+        self.ask(|answer| Request::Close(log.clone(), through, answer)).await?
+    }
+
+    async fn sweep(&self, log: &LogId) -> Result<Swept> {
+        self.ask(|answer| Request::Sweep(log.clone(), answer)).await?
+    }
+
+    async fn drop_bodies(&self, log: &LogId, versions: &[Version]) -> Result<()> {
+        self.ask(|answer| Request::Drop(log.clone(), versions.to_vec(), answer)).await?
+    }
+
+    async fn wait(&self, seen: &[(LogId, Version)], timeout: Duration) -> Result<()> {
+        let mut changes = self.shared.changes.subscribe();
+        let deadline = tokio::time::Instant::now() + timeout;
+        loop {
+            self.refresh()?;
+            if self.shared.is_past(seen) || tokio::time::Instant::now() >= deadline {
+                return Ok(());
+            }
+            // A writer of another process tells nobody: its mark is looked at every 20 ms.
+            let pause = if self.access == Access::ReadOnly { Duration::from_millis(20) } else { timeout };
+            let next = deadline.min(tokio::time::Instant::now() + pause);
+            let _ = tokio::time::timeout_at(next, changes.changed()).await;
+        }
+    }
+
+    async fn put_blob(&self, blob: &BlobId, bytes: Bytes) -> Result<bool> {
+        self.is_open()?;
+        if self.access == Access::ReadOnly {
+            return Err(Error::new(ErrorKind::Refused, "writing a blob")
+                .advise("The store was opened only for reading"));
+        }
+        let (shared, blob) = (Arc::clone(&self.shared), blob.clone());
+        blocking(move || blobs::put(&*shared.disk, &blob, &bytes)).await
+    }
+
+    async fn get_blob(&self, blob: &BlobId, range: Option<Range<u64>>) -> Result<Option<Bytes>> {
+        self.is_open()?;
+        let (shared, blob) = (Arc::clone(&self.shared), blob.clone());
+        blocking(move || blobs::get(&*shared.disk, &blob, range)).await
+    }
+
+    async fn list_blobs(&self, log: &LogId, prefix: &str) -> Result<Vec<BlobInfo>> {
+        self.is_open()?;
+        blobs::list(&*self.shared.disk, log, prefix)
+    }
+
+    async fn delete_blob(&self, blob: &BlobId) -> Result<()> {
+        self.is_open()?;
+        if self.access == Access::ReadOnly {
+            return Err(Error::new(ErrorKind::Refused, "deleting a blob")
+                .advise("The store was opened only for reading"));
+        }
+        blobs::delete(&*self.shared.disk, blob)
+    }
+
+    async fn examine(&self, depth: Depth) -> Result<Examination> {
+        self.refresh()?;
+        let shared = Arc::clone(&self.shared);
+        blocking(move || shared.examine(depth)).await
+    }
+
+    async fn shut_down(&self) -> Result<()> {
+        let sender = self.requests.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut outcome = Ok(());
+        if let Some(sender) = sender {
+            let (answer, done) = oneshot::channel();
+            if sender.send(Request::Stop(answer)).is_ok() {
+                outcome = done.await.unwrap_or(Ok(()));
+            }
+        }
+        drop(self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        outcome
+    }
+}
+
+/// Runs what reads or writes much outside of the runtime's own threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::new(ErrorKind::Unavailable, "working in the background").because(error)),
+    }
+}

@@ -1,0 +1,247 @@
+//! Reads: places out of the index, bytes out of the segments, every checksum checked.
+
+use std::io;
+use std::ops::Bound;
+
+use bytes::Bytes;
+use icecore_log::backend::{Depth, Examination};
+use icecore_log::{
+    Cursor, Error, ErrorKind, Hash, Head, LogId, LogPage, LogPrefix, Page, PageLimit, Result, StoredCommit,
+    Version,
+};
+
+use super::frame;
+use super::index::{Index, Segment, Slot};
+use super::{Shared, blobs, scan, unavailable};
+
+/// How much is read at once where the next commits are near.
+const WINDOW: usize = 64 << 10;
+
+/// Bytes of a segment that were read.
+#[derive(Default)]
+struct Window {
+    lsn: u64,
+    bytes: Bytes,
+}
+
+impl Window {
+    fn get(&self, lsn: u64, bytes: usize) -> Option<Bytes> {
+        let start = usize::try_from(lsn.checked_sub(self.lsn)?).ok()?;
+        let end = start.checked_add(bytes)?;
+        (end <= self.bytes.len()).then(|| self.bytes.slice(start..end))
+    }
+}
+
+impl Shared {
+    pub(crate) fn page(&self, log: &LogId, from: Version, limit: PageLimit) -> Result<Page> {
+        let from = from.max(Version::FIRST);
+        let (mut page, slots) = {
+            let index = self.read();
+            let Some(entry) = index.logs.get(log) else {
+                return Ok(Page::default());
+            };
+            let page = Page { commits: Vec::new(), boundary: Version(entry.boundary) };
+            if from.0 <= entry.boundary || from.0 < entry.first || from.0 > entry.head() {
+                return Ok(page);
+            }
+            let mut bytes = 0;
+            let mut slots = Vec::new();
+            let skip = usize::try_from(from.0 - entry.first).unwrap_or(usize::MAX);
+            for (version, slot) in (from.0..).zip(entry.slots.iter().skip(skip)).take(limit.commits.max(1)) {
+                let segment = index.segment_of(slot.lsn).cloned();
+                let damage = if index.damaged.is_empty() {
+                    None
+                } else {
+                    index.damaged.get(&(log.clone(), version)).cloned()
+                };
+                slots.push((Version(version), *slot, segment, damage));
+                bytes += if limit.bodies { slot.bytes() } else { u64::from(slot.header_bytes) };
+                if bytes >= limit.bytes as u64 {
+                    break;
+                }
+            }
+            (page, slots)
+        };
+        let is_run = slots.len() > 1;
+        let mut window = Window::default();
+        for (version, slot, segment, damage) in slots {
+            if let Some(damage) = damage {
+                return Err(damage);
+            }
+            let segment = segment.ok_or_else(|| missing(log, version))?;
+            page.commits.push(read_commit(log, version, slot, &segment, limit.bodies, is_run, &mut window)?);
+        }
+        Ok(page)
+    }
+
+    pub(crate) fn head(&self, log: &LogId) -> Result<Option<Head>> {
+        let (version, slot, boundary, segment, damage) = {
+            let index = self.read();
+            let Some((version, slot)) = index.head(log) else {
+                return Ok(None);
+            };
+            let boundary = index.logs.get(log).map_or(0, |entry| entry.boundary);
+            let segment = index.segment_of(slot.lsn).cloned();
+            (version, slot, boundary, segment, index.damaged.get(&(log.clone(), version.0)).cloned())
+        };
+        if let Some(damage) = damage {
+            return Err(damage);
+        }
+        let segment = segment.ok_or_else(|| missing(log, version))?;
+        let commit = read_commit(log, version, slot, &segment, false, false, &mut Window::default())?;
+        Ok(Some(Head { version, header: commit.header, boundary: Version(boundary) }))
+    }
+
+    /// The hash of a commit that the writer compares with; it holds the index.
+    pub(crate) fn header_hash(&self, index: &Index, log: &LogId, version: u64, slot: Slot) -> Result<Hash> {
+        if let Some(damage) = index.damaged.get(&(log.clone(), version)) {
+            return Err(damage.clone());
+        }
+        let segment = index.segment_of(slot.lsn).ok_or_else(|| missing(log, Version(version)))?;
+        read_commit(log, Version(version), slot, segment, false, false, &mut Window::default())
+            .map(|commit| commit.hash())
+    }
+
+    pub(crate) fn list(&self, prefix: &LogPrefix, cursor: Option<Cursor>, limit: usize) -> Result<LogPage> {
+        let invalid =
+            || Error::new(ErrorKind::Invalid, "listing logs").advise("The cursor is not of this listing");
+        let after = match cursor {
+            None => None,
+            Some(cursor) => {
+                let name = std::str::from_utf8(&cursor.0).map_err(|_| invalid())?;
+                Some(LogId::parse(name).map_err(|_| invalid())?)
+            }
+        };
+        let index = self.read();
+        let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        // Names sort as bytes, so those of a prefix stand together.
+        let mut found = index
+            .logs
+            .range((from, Bound::Unbounded))
+            .skip_while(|(name, _)| name.as_str() < prefix.as_str())
+            .take_while(|(name, _)| prefix.matches(name))
+            .filter(|(_, entry)| !entry.slots.is_empty())
+            .map(|(name, _)| name.clone());
+        let logs: Vec<LogId> = found.by_ref().take(limit.max(1)).collect();
+        let next = match (found.next(), logs.last()) {
+            (Some(_), Some(last)) => Some(Cursor(Bytes::copy_from_slice(last.as_str().as_bytes()))),
+            _ => None,
+        };
+        Ok(LogPage { logs, next })
+    }
+
+    pub(crate) fn is_past(&self, seen: &[(LogId, Version)]) -> bool {
+        let index = self.read();
+        seen.iter().any(|(log, version)| index.logs.get(log).is_some_and(|entry| entry.head() > version.0))
+    }
+
+    pub(crate) fn punch_body(&self, index: &Index, log: &LogId, slot: Slot) -> io::Result<()> {
+        let (Some(segment), Some(bytes)) =
+            (index.segment_of(slot.lsn), slot.body_bytes().filter(|bytes| *bytes > 0))
+        else {
+            return Ok(());
+        };
+        let body = segment.offset(slot.lsn) + frame_head(log) + u64::from(slot.header_bytes);
+        segment.file.punch(body, u64::from(bytes))
+    }
+
+    pub(crate) fn punch_all(&self, index: &Index, log: &LogId, slot: Slot) -> io::Result<()> {
+        match index.segment_of(slot.lsn) {
+            Some(segment) if slot.bytes() > 0 => {
+                segment.file.punch(segment.offset(slot.lsn) + frame_head(log), slot.bytes())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn examine(&self, depth: Depth) -> Result<Examination> {
+        let failed = |error| unavailable("examining a store", error);
+        let mut examination = Examination::default();
+        {
+            let index = self.read();
+            let bytes: u64 = index.segments.iter().filter_map(|segment| segment.file.bytes().ok()).sum();
+            let facts = [
+                ("path", self.path.display().to_string()),
+                ("segments", index.segments.len().to_string()),
+                ("segment_bytes", bytes.to_string()),
+                ("logs", index.logs.values().filter(|entry| !entry.slots.is_empty()).count().to_string()),
+                ("commits", index.commits.to_string()),
+                ("groups", index.groups.to_string()),
+                ("durability_found", "fdatasync before every answer".to_owned()),
+            ];
+            examination.facts = facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            examination.damage.extend(index.other_damage.iter().cloned());
+            examination.damage.extend(index.damaged.values().cloned());
+            if depth == Depth::Deep {
+                let (damage, bytes) = scan::examine(&index).map_err(failed)?;
+                examination.bytes = bytes;
+                examination.damage.extend(damage);
+            }
+        }
+        if depth == Depth::Deep {
+            if let Some(file) = scan::open_marks(&*self.disk, false).map_err(failed)? {
+                examination.damage.extend(scan::read_marks(&*file).map_err(failed)?.damage);
+            }
+            examination.damage.extend(blobs::examine(&*self.disk)?);
+        }
+        Ok(examination)
+    }
+}
+
+fn frame_head(log: &LogId) -> u64 {
+    (frame::GROUP_HEAD + log.as_str().len()) as u64
+}
+
+fn missing(log: &LogId, version: Version) -> Error {
+    scan::commit_damage(log, version.0, "(none)", 0, "its segment is missing")
+}
+
+fn read_commit(
+    log: &LogId,
+    version: Version,
+    slot: Slot,
+    segment: &Segment,
+    with_body: bool,
+    is_run: bool,
+    window: &mut Window,
+) -> Result<StoredCommit> {
+    let head_bytes = frame::GROUP_HEAD + log.as_str().len();
+    let header_bytes = slot.header_bytes as usize;
+    let body_bytes = slot.body_bytes().filter(|_| with_body).unwrap_or(0) as usize;
+    let wanted = head_bytes + header_bytes + body_bytes;
+    let damaged = |what| {
+        scan::commit_damage(log, version.0, &Segment::name(segment.number), segment.offset(slot.lsn), what)
+    };
+    let bytes = match window.get(slot.lsn, wanted) {
+        Some(bytes) => bytes,
+        None => {
+            let mut bytes = vec![0; if is_run { wanted.max(WINDOW) } else { wanted }];
+            let read = segment.file.read_at(&mut bytes, segment.offset(slot.lsn));
+            bytes.truncate(read.map_err(|error| {
+                unavailable("reading a commit", error).with("log", log).with("version", version)
+            })?);
+            *window = Window { lsn: slot.lsn, bytes: bytes.into() };
+            window.get(slot.lsn, wanted).ok_or_else(|| damaged("its frame is cut short"))?
+        }
+    };
+    let head = frame::Head::parse(&bytes).ok_or_else(|| damaged("the head of its frame fails its check"))?;
+    if head.log.as_ref() != Some(log) || head.version != version.0 || head.header_bytes != slot.header_bytes {
+        return Err(damaged("another frame is in its place"));
+    }
+    let header = bytes.slice(head_bytes..head_bytes + header_bytes);
+    if !head.header_is_whole(&header) {
+        return Err(damaged("its header fails its check"));
+    }
+    let body = match slot.body_bytes() {
+        Some(_) if with_body => {
+            let body = bytes.slice(head_bytes + header_bytes..);
+            if !head.body_is_whole(&body) {
+                return Err(damaged("its body fails its check"));
+            }
+            Some(body)
+        }
+        _ => None,
+    };
+    // A page's bytes outlive the window only as far as they are commits of it.
+    Ok(StoredCommit { version, header, body })
+}

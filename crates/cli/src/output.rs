@@ -1,0 +1,234 @@
+//! Standard output for results, standard error for progress and errors; JSON lines for machines, tables for people.
+
+use std::borrow::Cow;
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+
+use base64::Engine;
+use comfy_table::{Table, presets};
+use icecore::{Error, ErrorKind, LogId, Receipt, RecordedEvent, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use crate::time;
+
+/// For whom the output is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// One object a line.
+    Json,
+}
+
+/// Where everything is printed.
+pub struct Output {
+    pub format: Format,
+    pub quiet: bool,
+    stdout: BufWriter<StdoutLock<'static>>,
+    is_closed: bool,
+}
+
+impl Output {
+    pub fn new(format: Format, quiet: bool) -> Self {
+        Self { format, quiet, stdout: BufWriter::new(io::stdout().lock()), is_closed: false }
+    }
+
+    pub fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Whether the reader of our standard output has gone.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    pub fn stdout(&mut self) -> &mut impl Write {
+        &mut self.stdout
+    }
+
+    pub fn failed(&mut self, error: io::Error) -> Error {
+        self.is_closed |= error.kind() == io::ErrorKind::BrokenPipe;
+        Error::new(ErrorKind::Unavailable, "printing").because(error)
+    }
+
+    pub fn line(&mut self, text: &str) -> Result<()> {
+        writeln!(self.stdout, "{text}").map_err(|error| self.failed(error))
+    }
+
+    pub fn flush(&mut self) -> Result<()> {
+        self.stdout.flush().map_err(|error| self.failed(error))
+    }
+
+    /// A summary for people, on standard error.
+    pub fn note(&self, text: &str) {
+        if !self.quiet {
+            // If nobody can be told, there is nobody to tell.
+            let _ = writeln!(io::stderr(), "{text}");
+        }
+    }
+
+    pub fn error(&mut self, error: &Error) {
+        let _ = self.stdout.flush();
+        let shown = if self.is_json() {
+            json!({ "error": error_json(error) }).to_string()
+        } else {
+            format!("icecore: {error}")
+        };
+        let _ = writeln!(io::stderr(), "{shown}");
+    }
+
+    pub fn table(&mut self, headings: &[&str], rows: Vec<Vec<String>>) -> Result<()> {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_header(headings.iter().map(|heading| heading.to_uppercase()));
+        for row in rows {
+            table.add_row(row.iter().map(|cell| shown(cell).into_owned()));
+        }
+        self.line(&table.trim_fmt())
+    }
+
+    pub fn receipt(&mut self, receipt: &Receipt) -> Result<()> {
+        if self.is_json() {
+            let line = json!({
+                "id": receipt.id.as_ref().map(|id| id.as_str()),
+                "log": receipt.log.as_str(),
+                "version": receipt.version.0,
+                "entry": receipt.entry,
+                "repeated": receipt.repeated,
+            });
+            return self.line(&line.to_string());
+        }
+        let again = if receipt.repeated { ", as before" } else { "" };
+        self.line(&format!("{} at version {}{again}", receipt.log, receipt.version))
+    }
+
+    pub fn event(&mut self, log: &LogId, event: &RecordedEvent) -> Result<()> {
+        if self.is_json() {
+            let line = event_json(log, event)?;
+            return self.line(&line);
+        }
+        let data = match std::str::from_utf8(&event.event.data) {
+            Ok(text) => shown(text),
+            Err(_) => format!("({} bytes)", event.event.data.len()).into(),
+        };
+        let line = format!(
+            "{:>6}.{:<3} {}  {}  {data}",
+            event.version.0,
+            event.index,
+            time::show(event.at),
+            shown(&event.event.kind)
+        );
+        self.line(&line)
+    }
+
+    /// Progress on standard error, if a person sees it.
+    pub fn progress(&self, total: Option<u64>, what: &'static str) -> ProgressBar {
+        if self.quiet || !io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
+        let template = match total {
+            Some(_) => "{bar:30} {human_pos} of {human_len} {msg}, {per_sec}, {eta} left",
+            None => "{spinner} {human_pos} {msg}, {per_sec}, {elapsed}",
+        };
+        // The templates are ours; a mistake in one would only leave the default.
+        bar.set_style(
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
+        bar.with_message(what)
+    }
+}
+
+pub fn error_json(error: &Error) -> Value {
+    let mut object = Map::new();
+    for (name, value) in error.facts() {
+        object.insert(name.to_owned(), value.into());
+    }
+    object.insert("kind".to_owned(), error.kind().name().into());
+    object.insert("message".to_owned(), error.to_string().into());
+    if error.kind() == ErrorKind::Unknown {
+        object.insert("outcome".to_owned(), "unknown".into());
+    }
+    Value::Object(object)
+}
+
+/// Text from a store as it may be shown on a terminal: no control character reaches it.
+pub fn shown(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(char::is_control) {
+        return text.into();
+    }
+    text.chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect::<String>()
+        .into()
+}
+
+fn event_json(log: &LogId, recorded: &RecordedEvent) -> Result<String> {
+    #[derive(serde::Serialize)]
+    struct Line<'a> {
+        log: &'a str,
+        version: u64,
+        index: u32,
+        id: Option<&'a str>,
+        kind: &'a str,
+        at: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        data: Option<&'a RawValue>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        data_base64: Option<String>,
+        #[serde(flatten)]
+        more: Map<String, Value>,
+    }
+    let event = &recorded.event;
+    let text = std::str::from_utf8(&event.data).ok();
+    // A raw value keeps the bytes; a line break in it would break the line, and is only white space there.
+    let data: Option<Box<RawValue>> = text.and_then(|text| RawValue::from_string(one_line(text)).ok());
+    let mut more = Map::new();
+    let texts = [
+        ("content_type", &event.content_type),
+        ("actor", &event.actor),
+        ("trace", &event.trace),
+        ("node", &event.node),
+        ("correlation", &event.correlation),
+        ("causation", &event.causation),
+    ];
+    for (name, value) in texts.into_iter().filter(|(_, value)| !value.is_empty()) {
+        more.insert(name.to_owned(), value.as_str().into());
+    }
+    if event.schema_version > 0 {
+        more.insert("schema_version".to_owned(), event.schema_version.into());
+    }
+    if !event.subjects.is_empty() {
+        more.insert("subjects".to_owned(), event.subjects.clone().into());
+    }
+    if !event.meta.is_empty() {
+        more.insert(
+            "meta".to_owned(),
+            event
+                .meta
+                .iter()
+                .map(|(name, value)| (name.clone(), Value::from(value.as_str())))
+                .collect::<Map<_, _>>()
+                .into(),
+        );
+    }
+    let line = Line {
+        log: log.as_str(),
+        version: recorded.version.0,
+        index: recorded.index,
+        id: recorded.id.as_ref().map(|id| id.as_str()),
+        kind: &event.kind,
+        at: time::show(recorded.at),
+        data_base64: data.is_none().then(|| base64::engine::general_purpose::STANDARD.encode(&event.data)),
+        data: data.as_deref(),
+        more,
+    };
+    serde_json::to_string(&line)
+        .map_err(|error| Error::new(ErrorKind::Invalid, "printing an event").because(error))
+}
+
+/// JSON has line breaks only between its tokens: in strings they are escaped.
+fn one_line(json: &str) -> String {
+    if json.contains(['\n', '\r']) { json.replace(['\n', '\r'], " ") } else { json.to_owned() }
+}
