@@ -1,1 +1,44 @@
-fn main(){}
+//! `cargo xtask …`: everything that a developer or CI runs.
+
+mod check;
+mod quickstart;
+mod run;
+mod test;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  quickstart      the main job on a store of its own: import a recorded flow, be killed, go on, verify, see damage found
+  check           format, lints, docs, unit tests, conformance on memory and file, Python checks: before each commit
+  test [--yes] [--long]
+                  installs what it needs (asks first, unless --yes), then runs everything; --long for the long runs
+  bench [ROUNDS]  benchmarks, each a ratio to a yardstick of the same run
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let flag = |name: &str| arguments.iter().any(|argument| argument == name);
+    let outcome = match arguments.first().map(String::as_str) {
+        Some("quickstart") => quickstart::run(),
+        Some("check") => check::run().map(|counts| println!("{}", counts.line())),
+        Some("test") => test::run(flag("--yes"), flag("--long")),
+        Some("bench") => {
+            let rounds = arguments.get(1).cloned().unwrap_or_else(|| "7".to_owned());
+            run::cargo(&["run", "--release", "--quiet", "--package", "icecore-bench", "--", &rounds])
+        }
+        Some("help" | "--help" | "-h") | None => {
+            print!("{HELP}");
+            Ok(())
+        }
+        Some(other) => Err(format!("there is no `{other}`\n\n{HELP}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("xtask: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! `check`: what is looked at before each commit.
+
+use std::time::Instant;
+
+use crate::run::{self, Counts, Outcome, command, succeed};
+use crate::test::python;
+
+pub fn run() -> Outcome<Counts> {
+    let cargo = run::cargo_path();
+    step("format", || succeed(&mut command(&cargo, &["fmt", "--all", "--check"])))?;
+    step("lints", || {
+        succeed(&mut command(
+            &cargo,
+            &[
+                "clippy",
+                "--quiet",
+                "--workspace",
+                "--all-targets",
+                "--all-features",
+                "--",
+                "--deny",
+                "warnings",
+            ],
+        ))
+    })?;
+    step("docs", || {
+        succeed(
+            command(&cargo, &["doc", "--quiet", "--workspace", "--no-deps"])
+                .env("RUSTDOCFLAGS", "--deny warnings"),
+        )
+    })?;
+    step("Python", || {
+        let ruff = python("ruff");
+        let mypy = python("mypy");
+        succeed(&mut command(
+            &ruff,
+            &["check", "--quiet", "--select", "B,E,F,I,SIM,UP,W", "--line-length", "120", "examples"],
+        ))?;
+        succeed(&mut command(&ruff, &["format", "--quiet", "--check", "--line-length", "120", "examples"]))?;
+        // Penguiflow has no types to check against.
+        succeed(&mut command(
+            &mypy,
+            &["--strict", "--ignore-missing-imports", "--cache-dir", "target/mypy", "examples"],
+        ))
+    })?;
+    let mut counts = Counts::default();
+    step("unit tests, and conformance on memory and file", || {
+        let tests = ["nextest", "run", "--cargo-quiet", "--workspace", "--lib", "--bins"];
+        counts = run::count(&mut command(&cargo, &tests))?;
+        Ok(())
+    })?;
+    if counts.failed > 0 { Err(counts.line()) } else { Ok(counts) }
+}
+
+fn step(name: &str, work: impl FnOnce() -> Outcome) -> Outcome {
+    println!("\n== {name}");
+    let started = Instant::now();
+    work()?;
+    println!("== {name}: {:.0} s", started.elapsed().as_secs_f64());
+    Ok(())
+}

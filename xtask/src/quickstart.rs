@@ -1,0 +1,205 @@
+//! `quickstart`: the main job, as a story that proves itself.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::run::{self, Outcome};
+
+const LOG: &str = "acme/flow/recorded";
+const FLOW: &str = "examples/recorded-flow.ndjson";
+
+struct Tool {
+    binary: PathBuf,
+    store: PathBuf,
+}
+
+impl Tool {
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .current_dir(run::root())
+            .arg("--store")
+            .arg(format!("file:{}", self.store.display()))
+            .args(arguments);
+        command
+    }
+
+    fn output(&self, arguments: &[&str]) -> Outcome<Output> {
+        self.command(arguments).output().map_err(|error| format!("icecore could not be started: {error}"))
+    }
+
+    /// Runs it; it must succeed. Its lines.
+    fn lines(&self, arguments: &[&str]) -> Outcome<Vec<String>> {
+        let output = self.output(arguments)?;
+        if !output.status.success() {
+            return Err(format!(
+                "`icecore {}`: {}",
+                arguments.join(" "),
+                String::from_utf8_lossy(&output.stderr)
+            ));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+    }
+}
+
+pub fn run() -> Outcome {
+    println!("Building the tool (once; a minute or two from cold) …");
+    run::cargo(&["build", "--quiet", "--package", "icecore-cli"])?;
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| run::root().join("target"), PathBuf::from);
+    let tool =
+        Tool { binary: target.join("debug/icecore"), store: Path::new("target/quickstart").to_owned() };
+    clear(&tool.store)?;
+    clear(Path::new("target/quickstart-damaged"))?;
+    let flow = fs::read_to_string(run::root().join(FLOW)).map_err(|error| format!("{FLOW}: {error}"))?;
+    let lines: Vec<&str> = flow.lines().collect();
+
+    println!(
+        "\n1. {} events of a recorded Penguiflow run go into {LOG}; half-way, the import is killed.",
+        lines.len()
+    );
+    let promised = killed_import(&tool, &lines)?;
+    println!("   {} receipts had been printed when it died. Each is a promise.", promised.len());
+
+    println!("\n2. The same file is imported again.");
+    let receipts =
+        receipts(&tool.lines(&["import", LOG, FLOW, "--receipts", "--output", "json", "--quiet"])?)?;
+    let again: HashMap<&String, &u64> = receipts.iter().map(|(id, version)| (id, version)).collect();
+    for (id, version) in &promised {
+        if again.get(id) != Some(&version) {
+            return Err(format!(
+                "entry {id} was promised at version {version}, and is now at {:?}",
+                again.get(id)
+            ));
+        }
+    }
+    println!("   All {} promises hold: same id, same version. The rest was appended.", promised.len());
+
+    println!("\n3. The log is read back.");
+    check_events(&tool, &lines)?;
+    println!("   {} events, each once, in the order of the file, data unchanged to the byte.", lines.len());
+
+    println!("\n4. Every commit's place in the chain is verified, and every stored byte.");
+    println!("   {}", tool.lines(&["verify", "--quiet"])?.concat());
+
+    println!("\n5. One bit is flipped, in a copy.");
+    println!("   {}", damaged(&tool)?);
+
+    println!("\nIt works. Three commands to go on with:\n");
+    let shown = "target/debug/icecore --store file:target/quickstart";
+    println!("  {shown} read {LOG} --reverse --limit 5");
+    println!("  {shown} append acme/session/mine --kind said --data '{{\"text\":\"hello\"}}'");
+    println!("  {shown} tail {LOG} --from 580");
+    Ok(())
+}
+
+/// Removes a store of an earlier run, and nothing else.
+fn clear(path: &Path) -> Outcome {
+    let path = run::root().join(path);
+    if !path.exists() {
+        return Ok(());
+    }
+    if !path.join("LOCK").exists() {
+        return Err(format!("{} is there and is no store: move it away", path.display()));
+    }
+    fs::remove_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Feeds the import line by line, and kills it when half of the receipts were seen.
+fn killed_import(tool: &Tool, lines: &[&str]) -> Outcome<Vec<(String, u64)>> {
+    let failed = |error: std::io::Error| format!("the import could not be run: {error}");
+    let mut child = tool
+        .command(&["import", LOG, "-", "--receipts", "--output", "json", "--quiet"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err("the import has no pipes".to_owned());
+    };
+    let half = lines.len() / 2;
+    // A little more than half is given, so that something is under way when it dies; the pipe stays open.
+    let given = lines[..(half + 50).min(lines.len())].join("\n");
+    let mut seen = Vec::new();
+    let feed = std::thread::spawn(move || {
+        // It dies while we write: that is the point.
+        let _ = writeln!(input, "{given}");
+        input
+    });
+    for line in BufReader::new(output).lines().take(half) {
+        seen.push(line.map_err(failed)?);
+    }
+    child.kill().map_err(failed)?;
+    child.wait().map_err(failed)?;
+    drop(feed.join());
+    if seen.len() < half {
+        return Err(format!("the import ended by itself after {} receipts", seen.len()));
+    }
+    receipts(&seen)
+}
+
+fn receipts(lines: &[String]) -> Outcome<Vec<(String, u64)>> {
+    let receipt = |line: &String| {
+        let value: Value = serde_json::from_str(line).ok()?;
+        Some((value["id"].as_str()?.to_owned(), value["version"].as_u64()?))
+    };
+    lines.iter().map(|line| receipt(line).ok_or_else(|| format!("no receipt: {line}"))).collect()
+}
+
+fn check_events(tool: &Tool, lines: &[&str]) -> Outcome {
+    let read = tool.lines(&["read", LOG, "--output", "json"])?;
+    if read.len() != lines.len() {
+        return Err(format!("{} events were read, {} imported", read.len(), lines.len()));
+    }
+    for (number, (read, line)) in read.iter().zip(lines).enumerate() {
+        let parse = |text: &str| serde_json::from_str::<Value>(text).map_err(|error| error.to_string());
+        let (read_value, given) = (parse(read)?, parse(line)?);
+        if read_value["id"] != given["id"]
+            || read_value["kind"] != given["kind"]
+            || !data_of(line).is_some_and(|data| read.contains(data))
+        {
+            return Err(format!("event {} was read differently: {read}", number + 1));
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of a line's data, as they stand there.
+fn data_of(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once("\"data\": ")?;
+    let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+    values.next()?.ok()?;
+    rest.get(..values.byte_offset())
+}
+
+/// Copies the store, flips a bit in the middle of its segment, and has it found.
+fn damaged(tool: &Tool) -> Outcome<String> {
+    let failed = |error: std::io::Error| format!("copying the store: {error}");
+    let (from, to) = (run::root().join(&tool.store), run::root().join("target/quickstart-damaged"));
+    fs::create_dir_all(&to).map_err(failed)?;
+    for entry in fs::read_dir(&from).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_type().map_err(failed)?.is_file() {
+            fs::copy(entry.path(), to.join(entry.file_name())).map_err(failed)?;
+        }
+    }
+    let segment = to.join("00000001.seg");
+    let mut bytes = fs::read(&segment).map_err(failed)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&segment, bytes).map_err(failed)?;
+    let damaged = Tool { binary: tool.binary.clone(), store: to };
+    let output = damaged.output(&["verify", "--quiet"])?;
+    if output.status.code() != Some(20) {
+        return Err(format!("verify did not find the flipped bit: {}", output.status));
+    }
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = said.lines().find(|line| ["log=", "version=", "file="].iter().all(|fact| line.contains(fact)));
+    let line = line.ok_or_else(|| format!("the damage was not named: {said}"))?;
+    Ok(format!("verify ends with exit code 20: {line}"))
+}

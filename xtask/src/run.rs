@@ -1,0 +1,146 @@
+//! Running commands, and counting what their test runners say.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+pub type Outcome<T = ()> = Result<T, String>;
+
+/// The repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
+}
+
+/// Tests that passed and failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    pub passed: u64,
+    pub failed: u64,
+}
+
+impl Counts {
+    pub fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+
+    pub fn line(self) -> String {
+        format!("{} passed, {} failed", self.passed, self.failed)
+    }
+}
+
+pub fn command(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(root());
+    command
+}
+
+/// Runs cargo; it must succeed.
+pub fn cargo(arguments: &[&str]) -> Outcome {
+    succeed(&mut command(&cargo_path(), arguments))
+}
+
+pub fn cargo_path() -> String {
+    std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
+}
+
+/// Runs a command; it must succeed.
+pub fn succeed(command: &mut Command) -> Outcome {
+    let shown = shown(command);
+    println!("$ {shown}");
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("`{shown}` ended with {status}")),
+        Err(error) => Err(format!("`{shown}` could not be started: {error}")),
+    }
+}
+
+/// Runs a test runner, shows what it prints, and counts; one that ran no test, or says nothing that is understood, has failed.
+pub fn count(command: &mut Command) -> Outcome<Counts> {
+    let shown = shown(command);
+    println!("$ {shown}");
+    let failed = |error: std::io::Error| format!("`{shown}` could not be run: {error}");
+    // Runners print their summaries on either stream; one pipe keeps the order.
+    let (reader, writer) = std::io::pipe().map_err(failed)?;
+    let copy = writer.try_clone().map_err(failed)?;
+    let mut child = command.stdout(copy).stderr(writer).stdin(Stdio::null()).spawn().map_err(failed)?;
+    command.stdout(Stdio::null()).stderr(Stdio::null()); // Our ends of the pipe go with this.
+    let mut counts = Counts::default();
+    let mut lines = BufReader::new(reader);
+    let mut line = Vec::new();
+    while lines.read_until(b'\n', &mut line).map_err(failed)? > 0 {
+        std::io::stdout().write_all(&line).map_err(failed)?;
+        counts.add(counted(&String::from_utf8_lossy(&line)));
+        line.clear();
+    }
+    let status = child.wait().map_err(failed)?;
+    if counts.passed + counts.failed == 0 || (!status.success() && counts.failed == 0) {
+        println!("`{shown}` ended with {status} and {}: counted as one failure", counts.line());
+        counts.failed += 1;
+    }
+    Ok(counts)
+}
+
+/// What a line of a runner's summary says: nextest's `Summary`, or cargo test's `test result`.
+fn counted(line: &str) -> Counts {
+    let line = without_colours(line);
+    let is_nextest = line.trim_start().starts_with("Summary [");
+    if !is_nextest && !line.starts_with("test result:") {
+        return Counts::default();
+    }
+    let words: Vec<&str> = line.split([' ', ',', ';', '.']).filter(|word| !word.is_empty()).collect();
+    let before = |names: &[&str]| {
+        let counts = words.windows(2).filter(|pair| names.contains(&pair[1]));
+        counts.filter_map(|pair| pair[0].parse::<u64>().ok()).sum()
+    };
+    Counts { passed: before(&["passed"]), failed: before(&["failed", "timed"]) }
+}
+
+fn without_colours(line: &str) -> String {
+    let mut plain = String::with_capacity(line.len());
+    let mut is_code = false;
+    for character in line.chars() {
+        match character {
+            '\u{1b}' => is_code = true,
+            'm' if is_code => is_code = false,
+            _ if is_code => {}
+            other => plain.push(other),
+        }
+    }
+    plain
+}
+
+pub fn shown(command: &Command) -> String {
+    let program =
+        Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let arguments = command.get_args().map(|argument| argument.to_string_lossy().into_owned());
+    std::iter::once(program).chain(arguments).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summaries_of_both_runners_are_counted() {
+        let nextest =
+            "     Summary [   4.8s] 32 tests run: 29 passed (1 slow), 2 failed, 1 timed out, 0 skipped";
+        let cargo = "test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.02s";
+
+        assert_eq!(counted(nextest), Counts { passed: 29, failed: 3 });
+        assert_eq!(counted(cargo), Counts { passed: 3, failed: 1 });
+        assert_eq!(counted("12 passed, 1 failed"), Counts::default());
+    }
+
+    #[test]
+    fn a_runner_that_ran_nothing_has_failed() {
+        assert_eq!(count(&mut command("true", &[])), Ok(Counts { passed: 0, failed: 1 }));
+    }
+
+    #[test]
+    fn a_runner_that_fails_without_saying_what_has_failed() {
+        let mut lying = command("sh", &["-c", "echo 'test result: ok. 3 passed; 0 failed'; exit 1"]);
+
+        assert_eq!(count(&mut lying), Ok(Counts { passed: 3, failed: 1 }));
+    }
+}

@@ -1,0 +1,111 @@
+//! `test`: installs what is missing, then runs everything.
+
+use std::io::{BufRead, IsTerminal, Write};
+
+use crate::run::{self, Counts, Outcome, command, succeed};
+use crate::{check, quickstart};
+
+const NEXTEST: &str = "0.9.143";
+const RUFF: &str = "0.17.6";
+const MYPY: &str = "2.4.1";
+
+/// A tool of the virtual environment in `target/tools`.
+pub fn python(tool: &str) -> String {
+    run::root().join("target/tools/bin").join(tool).to_string_lossy().into_owned()
+}
+
+/// Something that is missing: what it is, and the commands that install it.
+struct Missing {
+    what: String,
+    commands: Vec<Vec<String>>,
+}
+
+pub fn run(yes: bool, long: bool) -> Outcome {
+    install(yes)?;
+    let mut counts = check::run()?;
+    // They run again below, with all the others: counted once.
+    counts = Counts { passed: 0, ..counts };
+    let cargo = run::cargo_path();
+    let mut everything =
+        command(&cargo, &["nextest", "run", "--cargo-quiet", "--workspace", "--all-features"]);
+    if long {
+        everything.env("ICECORE_LONG", "1").env("ICECORE_FUZZ_SECONDS", "600");
+    } else {
+        everything.env("ICECORE_FUZZ_SECONDS", "60");
+    }
+    counts.add(run::count(&mut everything)?);
+    counts.add(run::count(&mut command(
+        &cargo,
+        &["test", "--quiet", "--doc", "--workspace", "--all-features"],
+    ))?);
+    println!("\n== quickstart");
+    match quickstart::run() {
+        Ok(()) => counts.passed += 1,
+        Err(reason) => {
+            println!("quickstart: {reason}");
+            counts.failed += 1;
+        }
+    }
+    println!("\n{}", counts.line());
+    if counts.failed > 0 { Err("not everything passed".to_owned()) } else { Ok(()) }
+}
+
+fn install(yes: bool) -> Outcome {
+    let missing = find_missing();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("These are needed and not there; they would be installed:");
+    for missing in &missing {
+        println!("  {}", missing.what);
+        missing.commands.iter().for_each(|command| println!("      {}", command.join(" ")));
+    }
+    if !yes && !agreed()? {
+        return Err("nothing was installed".to_owned());
+    }
+    for line in missing.iter().flat_map(|missing| &missing.commands) {
+        let arguments: Vec<&str> = line.iter().skip(1).map(String::as_str).collect();
+        succeed(&mut command(&line[0], &arguments))?;
+    }
+    Ok(())
+}
+
+fn agreed() -> Outcome<bool> {
+    if !std::io::stdin().is_terminal() {
+        return Err("nobody can be asked here: add --yes to install them".to_owned());
+    }
+    print!("Install them? [y/N] ");
+    let failed = |error: std::io::Error| error.to_string();
+    std::io::stdout().flush().map_err(failed)?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).map_err(failed)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn find_missing() -> Vec<Missing> {
+    let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let mut missing = Vec::new();
+    let says = |program: &str, arguments: &[&str], version: &str| {
+        let output = command(program, arguments).output();
+        output.is_ok_and(|output| {
+            output.status.success() && String::from_utf8_lossy(&output.stdout).contains(version)
+        })
+    };
+    // Another version of nextest will do; building one takes minutes.
+    if !says(&run::cargo_path(), &["nextest", "--version"], "nextest") {
+        missing.push(Missing {
+            what: format!("cargo-nextest {NEXTEST}, which runs the tests (some minutes)"),
+            commands: vec![words(&format!("cargo install cargo-nextest --version {NEXTEST} --locked"))],
+        });
+    }
+    if !says(&python("ruff"), &["--version"], RUFF) || !says(&python("mypy"), &["--version"], MYPY) {
+        missing.push(Missing {
+            what: format!("ruff {RUFF} and mypy {MYPY}, in target/tools: they check the Python files"),
+            commands: vec![
+                words("python3 -m venv target/tools"),
+                words(&format!("target/tools/bin/pip install --quiet ruff=={RUFF} mypy=={MYPY}")),
+            ],
+        });
+    }
+    missing
+}
