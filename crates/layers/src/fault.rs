@@ -185,3 +185,14 @@ impl Backend for Fault {
         self.inner.shut_down().await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    async fn open() -> Arc<super::Fault> {
+        Arc::new(super::Fault::new(Arc::new(icecore_embedded::Memory::default())))
+    }
+
+    icecore_conformance::conformance_tests!(open);
+}

@@ -390,3 +390,14 @@ impl Backend for Memory {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    async fn open() -> Arc<super::Memory> {
+        Arc::new(super::Memory::default())
+    }
+
+    icecore_conformance::conformance_tests!(open);
+}

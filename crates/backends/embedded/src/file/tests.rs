@@ -1,1 +1,25 @@
+//! The contract, and this backend's own promises.
 
+mod conformance {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use icecore_conformance::Place;
+    use icecore_log::{Backend, Result};
+    use tempfile::TempDir;
+
+    use crate::file::{Access, FileStore, Settings};
+
+    fn handle(directory: &Path, access: Access) -> Result<Arc<dyn Backend>> {
+        Ok(Arc::new(FileStore::open(directory, access, Settings::default())?))
+    }
+
+    async fn open() -> Place<TempDir> {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |directory: &TempDir| std::future::ready(handle(directory.path(), Access::ReadWrite));
+        let read = |directory: &TempDir| std::future::ready(handle(directory.path(), Access::ReadOnly));
+        Place::open(directory, write).await.with_others(read)
+    }
+
+    icecore_conformance::conformance_tests!(open);
+}
