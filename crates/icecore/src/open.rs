@@ -70,11 +70,9 @@ impl Open {
                 };
                 Ok(Arc::new(icecore_embedded::FileStore::open(path, access, file::Settings::default())?))
             }
-            _ => {
-                Err(Error::new(ErrorKind::Invalid, "opening a store")
-                    .with("url", url::redact(url))
-                    .advise(format!("This build knows {}", url::forms())))
-            }
+            _ => Err(Error::new(ErrorKind::Invalid, "opening a store")
+                .with("url", url::redact(url))
+                .advise(format!("This build knows {}", url::forms()))),
         }
     }
 }

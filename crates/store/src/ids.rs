@@ -379,10 +379,7 @@ async fn write_run(inner: &Inner, log: &LogId, run: &RunInfo, records: &[(u64, u
 async fn merge(inner: &Inner, log: &LogId, mut runs: Vec<RunInfo>) -> Result<Option<Vec<RunInfo>>> {
     let many = inner.settings.id_run_merge.max(2);
     let mut did = false;
-    loop {
-        let Some(tail) = runs.len().checked_sub(many).map(|start| runs[start..].to_vec()) else {
-            break;
-        };
+    while let Some(tail) = runs.len().checked_sub(many).map(|start| runs[start..].to_vec()) {
         let tier =
             |run: &RunInfo| (run.ids / inner.settings.id_run_ids.max(1) as u64).max(1).ilog(many as u64);
         let ids: u64 = tail.iter().map(|run| run.ids).sum();
