@@ -12,6 +12,7 @@
 //! | [`commit`] | [`Header`], [`StoredCommit`], the hash chain |
 //! | [`codec`] | bytes to and from the two above; `docs/formats/commit.md` is its specification |
 //! | [`backend`] | [`Backend`], the contract, and its requests and answers |
+//! | [`judge`] | what a run of commits comes to, for backends that decide in one place |
 //! | [`error`] | [`Error`], [`ErrorKind`] |
 //! | [`clock`] | [`Clock`], [`Entropy`]: time and chance, which tests drive |
 
@@ -21,6 +22,7 @@ pub mod codec;
 pub mod commit;
 pub mod error;
 pub mod event;
+pub mod judge;
 pub mod name;
 
 pub use backend::{

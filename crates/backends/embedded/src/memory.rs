@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
 use std::ops::{Bound, Range};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,9 +10,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use icecore_log::backend::{BlobInfo, Depth, Examination};
+use icecore_log::judge::{self, Ends, Judged};
 use icecore_log::{
-    Backend, BlobId, Capabilities, Created, Cursor, Durability, End, Error, ErrorKind, Hash, Head, LogId,
-    LogPage, LogPrefix, Mode, Page, PageLimit, Result, Run, StoredCommit, Swept, Version,
+    Backend, BlobId, Capabilities, Created, Cursor, Durability, Error, ErrorKind, Hash, Head, LogId, LogPage,
+    LogPrefix, Mode, Page, PageLimit, Result, Run, StoredCommit, Swept, Version,
 };
 use tokio::sync::watch;
 
@@ -70,34 +72,14 @@ impl Log {
         Some(index).filter(|index| *index < self.commits.len())
     }
 
-    /// How far this run would come, and how many of its first commits are here already. Changes nothing, so that all
-    /// runs of a call can be judged before one is applied.
-    fn judge(&self, run: &Run) -> (Created, usize) {
-        let stopped = |won, end| (Created { won, end }, won);
-        for (here, commit) in run.commits.iter().enumerate() {
-            if commit.version <= self.boundary {
-                return stopped(here, End::Closed(self.boundary));
-            }
-            match self.index(commit.version).and_then(|index| self.commits.get(index)) {
-                Some(found) if found.header == commit.header => {}
-                Some(_) => return stopped(here, End::Taken),
-                // What follows this commit follows by the run's own hashes. If others of the run came before it, the
-                // last of them is the head.
-                None if here > 0 || self.may_follow(run.previous, commit.version) => {
-                    return (Created::done(run.commits.len()), here);
-                }
-                None => return stopped(here, End::Gap),
-            }
-        }
-        (Created::done(run.commits.len()), run.commits.len())
-    }
-
-    fn may_follow(&self, previous: Hash, version: Version) -> bool {
-        if self.commits.is_empty() {
-            // Nothing is left to compare with: the log is new, or a trimmed one is being copied.
-            return version == self.boundary.next();
-        }
-        version == self.head().next() && previous == self.head_hash
+    fn judge(&self, run: &Run) -> Judged {
+        let head = self.commits.back().map(|commit| (commit.version, self.head_hash));
+        let is_same = |commit: &StoredCommit| {
+            let found = self.index(commit.version).and_then(|index| self.commits.get(index));
+            Ok::<_, Infallible>(found.map(|found| found.header == commit.header))
+        };
+        let Ok(judged) = judge::judge(run, Ends { boundary: self.boundary, head }, is_same);
+        judged
     }
 
     /// Adds what is not here yet of a run that was judged to be done. A body that was dropped stays dropped.
@@ -128,7 +110,7 @@ impl Memory {
 
     fn create_now(&self, runs: Vec<Run>, mode: Mode) -> Vec<Created> {
         let fail_all = |error: &Error| runs.iter().map(|_| Created::failed(error.clone())).collect();
-        let invalid = crate::validate(&runs, COMMIT_BYTES_MAX);
+        let invalid = judge::invalid_runs(&runs, COMMIT_BYTES_MAX);
         let mut state = match self.open() {
             Ok(state) => state,
             Err(error) => return fail_all(&error),
@@ -148,38 +130,34 @@ impl Memory {
 }
 
 impl State {
-    fn judge(&self, run: &Run) -> (Created, usize) {
+    fn judge(&self, run: &Run) -> Judged {
         match self.logs.get(run.log.as_str()) {
             Some(log) => log.judge(run),
             None => Log::default().judge(run),
         }
     }
 
-    fn apply(&mut self, run: Run, here: usize) {
-        self.logs.entry(Name(run.log)).or_default().push(run.commits.into_iter().skip(here));
+    fn apply(&mut self, run: Run, judged: Judged) -> Created {
+        let count = run.commits.len();
+        if judged.is_done() && judged.here < count {
+            self.logs.entry(Name(run.log)).or_default().push(run.commits.into_iter().skip(judged.here));
+        }
+        judged.created(count)
     }
 
     fn each(&mut self, run: Run) -> Created {
-        let (created, here) = self.judge(&run);
-        if created.is_done() && here < run.commits.len() {
-            self.apply(run, here);
-        }
-        created
+        let judged = self.judge(&run);
+        self.apply(run, judged)
     }
 
     fn all_or_none(&mut self, runs: Vec<Run>) -> Vec<Created> {
         let judged: Vec<_> = runs.iter().map(|run| self.judge(run)).collect();
-        if judged.iter().all(|(created, _)| created.is_done()) {
-            for (run, (_, here)) in runs.into_iter().zip(&judged) {
-                self.apply(run, *here);
-            }
-            return judged.into_iter().map(|(created, _)| created).collect();
+        if !judged.iter().all(Judged::is_done) {
+            return judge::none_of(
+                judged.into_iter().zip(&runs).map(|(judged, run)| judged.created(run.commits.len())),
+            );
         }
-        let none = |(created, _): (Created, usize)| Created {
-            won: 0,
-            end: if created.is_done() { End::Taken } else { created.end },
-        };
-        judged.into_iter().map(none).collect()
+        runs.into_iter().zip(judged).map(|(run, judged)| self.apply(run, judged)).collect()
     }
 }
 
@@ -270,7 +248,7 @@ impl Backend for Memory {
         let mut state = self.open()?;
         let found = state.logs.entry(Name(log.clone())).or_default();
         if !found.commits.is_empty() && through >= found.head() {
-            return Err(crate::head_stays(log, through));
+            return Err(judge::head_stays(log, through));
         }
         found.boundary = found.boundary.max(through);
         Ok(())

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use icecore_log::{
-    Created, End, Error, ErrorKind, Hash, LogId, Mode, Result, Run, StoredCommit, Swept, Version,
+    Created, End, Error, ErrorKind, Hash, LogId, Mode, Result, Run, StoredCommit, Swept, Version, judge,
 };
 use tokio::sync::oneshot;
 
@@ -139,7 +139,7 @@ impl Writer {
                     |(version, _)| Some(*version),
                 );
                 if head.is_some_and(|head| through.0 >= head) {
-                    let _ = answer.send(Err(crate::head_stays(&log, through)));
+                    let _ = answer.send(Err(judge::head_stays(&log, through)));
                     return;
                 }
                 if index.logs.get(&log).is_none_or(|entry| entry.boundary < through.0) {
@@ -167,7 +167,7 @@ impl Writer {
     }
 
     fn create(&self, index: &Index, group: &mut Group, runs: &[Run], mode: Mode) -> Vec<Created> {
-        let invalid = crate::validate(runs, super::COMMIT_BYTES_MAX);
+        let invalid = judge::invalid_runs(runs, super::COMMIT_BYTES_MAX);
         if mode == Mode::Each {
             let each = runs.iter().zip(invalid);
             return each
@@ -187,9 +187,7 @@ impl Writer {
         group.bytes.truncate(bytes);
         group.commits.truncate(commits);
         group.heads = heads;
-        let neighbour =
-            |answer: Created| Created { won: 0, end: if answer.is_done() { End::Taken } else { answer.end } };
-        answers.into_iter().map(neighbour).collect()
+        judge::none_of(answers)
     }
 
     fn apply(&self, index: &Index, group: &mut Group, run: &Run) -> Created {
