@@ -32,7 +32,7 @@ pub struct Open {
 /// | --- | --- |
 /// | `memory:` | this process; forgotten when dropped |
 /// | `file:PATH` | a directory; one writing process, any number of reading ones |
-/// | `sqlite:PATH` | a SQLite database; several processes |
+/// | `sqlite:PATH` | a SQLite database; any number of writing and reading processes |
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] if it is no URL of a system in this build; else as the system has it.
@@ -69,6 +69,16 @@ impl Open {
                     Access::ReadOnly => file::Access::ReadOnly,
                 };
                 Ok(Arc::new(icecore_embedded::FileStore::open(path, access, file::Settings::default())?))
+            }
+            #[cfg(feature = "sqlite")]
+            "sqlite" => {
+                use icecore_sql::sqlite;
+                let path = std::path::Path::new(url::path(url, rest)?);
+                let access = match self.access {
+                    Access::ReadWrite => sqlite::Access::ReadWrite,
+                    Access::ReadOnly => sqlite::Access::ReadOnly,
+                };
+                Ok(Arc::new(icecore_sql::SqliteStore::open(path, access, sqlite::Settings::default())?))
             }
             _ => Err(Error::new(ErrorKind::Invalid, "opening a store")
                 .with("url", url::redact(url))

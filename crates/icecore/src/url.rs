@@ -2,9 +2,15 @@
 
 use icecore_log::{Error, ErrorKind, Result};
 
-/// The schemes that this build knows, with what follows them.
-pub(crate) const SCHEMES: &[(&str, &str)] =
-    &[("memory", "memory:"), ("file", "file:PATH"), ("sqlite", "sqlite:PATH")];
+/// The forms of URLs that this build knows.
+const FORMS: &[&str] = &[
+    #[cfg(feature = "file")]
+    "memory:",
+    #[cfg(feature = "file")]
+    "file:PATH",
+    #[cfg(feature = "sqlite")]
+    "sqlite:PATH",
+];
 
 /// A URL's scheme and the rest.
 pub(crate) fn split(url: &str) -> Result<(&str, &str)> {
@@ -17,17 +23,24 @@ pub(crate) fn split(url: &str) -> Result<(&str, &str)> {
 
 /// The path of `scheme:PATH`; two slashes before it are accepted and mean nothing.
 pub(crate) fn path<'a>(url: &str, rest: &'a str) -> Result<&'a str> {
+    let invalid = |advice: &str| {
+        Err(Error::new(ErrorKind::Invalid, "opening a store").with("url", redact(url)).advise(advice))
+    };
     let path = rest.strip_prefix("//").unwrap_or(rest);
     if path.is_empty() || path.contains('\0') {
-        return Err(Error::new(ErrorKind::Invalid, "opening a store")
-            .with("url", redact(url))
-            .advise("A path follows the colon, such as file:./icecore-data"));
+        return invalid("A path follows the colon, such as file:./icecore-data");
+    }
+    if path.contains('?') {
+        return invalid("A path has no options; name a place without a question mark");
+    }
+    if path == ":memory:" {
+        return invalid("A store that is forgotten with its process is memory:");
     }
     Ok(path)
 }
 
 pub(crate) fn forms() -> String {
-    SCHEMES.iter().map(|(_, form)| *form).collect::<Vec<_>>().join(", ")
+    FORMS.join(", ")
 }
 
 /// A URL as it may be shown: user name and password, and the values of its options, are left out.
@@ -36,8 +49,14 @@ pub(crate) fn forms() -> String {
 /// assert_eq!(icecore::redact("postgres://ada:secret@db/agents?sslkey=k"), "postgres://…@db/agents?sslkey=…");
 /// ```
 pub fn redact(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
+    if PATHS.iter().any(|scheme| url.starts_with(scheme)) {
         return mask_options(url);
+    }
+    let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+    let rest = url.get(scheme.len()..).and_then(|rest| rest.strip_prefix("://"));
+    // Connection strings of other kinds have their secrets anywhere.
+    let (Some(rest), true) = (rest, scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())) else {
+        return "…".to_owned();
     };
     // A password may hold any character, so everything up to the last @ is left out.
     match rest.rsplit_once('@') {
@@ -48,6 +67,9 @@ pub fn redact(url: &str) -> String {
         None => format!("{scheme}://{}", mask_options(rest)),
     }
 }
+
+/// What follows these is a path.
+const PATHS: &[&str] = &["memory:", "file:", "sqlite:"];
 
 fn mask_options(text: &str) -> String {
     let Some((place, query)) = text.split_once('?') else {
@@ -77,6 +99,10 @@ mod tests {
             "s3://bucket?user=a@b&key=SECRET",
             "file:somewhere?key=SECRET",
             "mongodb://ada:SECRET@a,b,c/agents?authSource=SECRET",
+            "postgres:ada:SECRET@db/agents",
+            "host=db password=SECRET",
+            "DefaultEndpointsProtocol=https;AccountKey=SECRET;BlobEndpoint=https://x",
+            "SECRET",
         ] {
             assert!(!redact(url).contains("SECRET"), "{}", redact(url));
         }
