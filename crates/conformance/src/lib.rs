@@ -134,6 +134,8 @@ macro_rules! conformance_tests {
             a_waiter_never_sleeps_through_a_commit,
             a_waiter_that_is_behind_does_not_wait,
             a_waiter_gives_up_when_the_time_is_up,
+            a_closed_log_without_commits_wakes_nobody,
+            a_waiter_is_woken_when_the_store_is_shut_down,
             a_boundary_only_rises,
             the_head_is_never_closed,
             a_closed_slot_is_never_created_again,

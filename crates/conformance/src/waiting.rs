@@ -85,3 +85,34 @@ pub async fn a_waiter_gives_up_when_the_time_is_up(fixture: &dyn Fixture) {
         woken(&*backend, &[], timeout).await;
     }
 }
+
+/// Contract 4. What is closed is not what is there: else whoever follows such a log would be woken again and again.
+pub async fn a_closed_log_without_commits_wakes_nobody(fixture: &dyn Fixture) {
+    let backend = fixture.backend();
+    let log = log("s-1");
+    backend.close(&log, Version(4)).await.unwrap();
+
+    for handle in readers(fixture).await {
+        let seen = [(log.clone(), Version(0)), (log.clone(), Version(4))];
+        let waiting = handle.wait(&seen, HOUR);
+        assert!(tokio::time::timeout(Duration::from_millis(50), waiting).await.is_err(), "it was woken");
+    }
+}
+
+/// Whoever waits when the store is shut down is told, and not left to its time-out.
+pub async fn a_waiter_is_woken_when_the_store_is_shut_down(fixture: &dyn Fixture) {
+    let backend = fixture.backend();
+    let waiting = {
+        let backend = Arc::clone(&backend);
+        tokio::spawn(async move { backend.wait(&[(log("s-1"), Version(0))], HOUR).await })
+    };
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+
+    backend.shut_down().await.unwrap();
+
+    // In time it is refused, or woken without a word: a hint has no more to say.
+    let woken = tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("the waiter sleeps on");
+    drop(woken.unwrap());
+}

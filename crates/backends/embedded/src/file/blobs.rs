@@ -53,10 +53,15 @@ pub(crate) fn put(disk: &dyn Disk, blob: &BlobId, content: &[u8]) -> Result<bool
         disk.make_dir(&folder)?;
         let temporary =
             format!("{FOLDER}/{TEMPORARY}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let file = disk.create(&temporary, 0)?;
-        file.write_at(&encode(blob, content), 0)?;
-        file.sync()?;
-        let is_new = disk.publish(&temporary, &path(blob))?;
+        let written = disk.create(&temporary, 0).and_then(|file| {
+            file.write_at(&encode(blob, content), 0)?;
+            file.sync()
+        });
+        let published = written.and_then(|()| disk.publish(&temporary, &path(blob)));
+        let is_new = published.inspect_err(|_| {
+            // On a full disk each attempt would leave a file behind.
+            let _ = disk.remove(&temporary);
+        })?;
         // Also when it was there: the one who put it may not have come this far.
         disk.sync_dir(&folder)?;
         disk.sync_dir(FOLDER)?;
@@ -98,7 +103,8 @@ fn open(disk: &dyn Disk, path: &str, blob: Option<&BlobId>) -> Result<Option<Ope
         return Err(scan::damage(path, 0, "the file holds another blob"));
     }
     let start = end as u64 + 4;
-    if file.bytes().map_err(failed)? != start + bytes + bytes.div_ceil(BLOCK) * 4 {
+    let whole = start.checked_add(bytes).and_then(|end| end.checked_add(bytes.div_ceil(BLOCK) * 4));
+    if Some(file.bytes().map_err(failed)?) != whole {
         return Err(scan::damage(path, start, "a blob has another length than it says"));
     }
     Ok(Some(Open { file, start, bytes }))
@@ -144,7 +150,10 @@ pub(crate) fn list(disk: &dyn Disk, log: &LogId, prefix: &str) -> Result<Vec<Blo
     names.sort_unstable();
     let mut blobs = Vec::with_capacity(names.len());
     for name in names {
-        let blob = BlobId::new(log.clone(), &name)?;
+        // A file of somebody else's is no blob.
+        let Ok(blob) = BlobId::new(log.clone(), &name) else {
+            continue;
+        };
         // One that was deleted since is no longer listed.
         if let Some(open) = open(disk, &path(&blob), Some(&blob))? {
             blobs.push(BlobInfo { name, bytes: open.bytes });
@@ -154,13 +163,18 @@ pub(crate) fn list(disk: &dyn Disk, log: &LogId, prefix: &str) -> Result<Vec<Blo
 }
 
 pub(crate) fn delete(disk: &dyn Disk, blob: &BlobId) -> Result<()> {
+    let is_missing =
+        |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
     let removed = match disk.remove(&path(blob)) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(());
-        }
+        // It may have been removed by a call that failed before this was durable.
+        Err(error) if is_missing(&error) => Ok(()),
         removed => removed,
     };
-    removed.and_then(|()| disk.sync_dir(&folder(blob.log()))).map_err(|error| {
+    let synced = removed.and_then(|()| match disk.sync_dir(&folder(blob.log())) {
+        Err(error) if is_missing(&error) => Ok(()),
+        synced => synced,
+    });
+    synced.map_err(|error| {
         Error::new(ErrorKind::Unavailable, "deleting a blob").with("blob", blob).because(error)
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use icecore_log::{Error, Hash, LogId, Version};
+use icecore_log::{Error, Hash, LogId, Result, Version};
 
 use super::disk::DiskFile;
 use super::frame::{Head, SEGMENT_HEAD};
@@ -14,6 +14,7 @@ pub(crate) struct Segment {
     pub number: u32,
     /// The LSN of its first group.
     pub base: u64,
+    pub salt: u32,
     pub file: Arc<dyn DiskFile>,
 }
 
@@ -64,6 +65,8 @@ pub(crate) struct LogIndex {
     pub slots: Vec<Slot>,
     /// The last commit's hash, once somebody needed it.
     pub head_hash: Option<Hash>,
+    /// Commits behind the last slot were there, and one before them is lost: what the log's end is cannot be told.
+    pub broken: Option<Error>,
 }
 
 impl LogIndex {
@@ -78,6 +81,14 @@ impl LogIndex {
     }
 }
 
+/// Damage that belongs to no commit.
+#[derive(Debug, Clone)]
+pub(crate) struct Damage {
+    pub error: Error,
+    /// Commits may have been lost with it, nobody knows of which logs.
+    pub is_loss: bool,
+}
+
 /// Everything that reads look at.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
@@ -85,12 +96,25 @@ pub(crate) struct Index {
     pub segments: Vec<Segment>,
     /// Commits that are known to be damaged; reading one fails with this.
     pub damaged: BTreeMap<(LogId, u64), Error>,
-    /// Damage that belongs to no commit.
-    pub other_damage: Vec<Error>,
+    /// By file and offset, so that a second look notes nothing twice.
+    pub other_damage: BTreeMap<(String, u64), Damage>,
     /// How far the segments were read: all below is in this index.
     pub through: u64,
+    /// The LSN of the last group, and the bytes of its frames.
+    pub last_group: (u64, u32),
     pub commits: u64,
     pub groups: u64,
+}
+
+/// What became of a commit that was taken up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Added {
+    /// It is the log's last now.
+    Last,
+    /// It is at or below the boundary.
+    Closed,
+    /// It does not follow the log's last commit.
+    Breaks,
 }
 
 impl Index {
@@ -99,26 +123,42 @@ impl Index {
         self.segments.get(after.checked_sub(1)?)
     }
 
-    /// Takes up a commit's frame; `false` if it does not follow the log's last.
-    pub fn add(&mut self, log: &LogId, version: u64, slot: Slot, hash: Option<Hash>) -> bool {
+    /// Takes up a commit's frame.
+    pub fn add(&mut self, log: &LogId, version: u64, slot: Slot, hash: Option<Hash>) -> Added {
         if !self.logs.contains_key(log) {
             self.logs.insert(log.clone(), LogIndex::default());
         }
         let Some(entry) = self.logs.get_mut(log) else {
-            return false;
+            return Added::Breaks;
         };
         if version <= entry.boundary {
-            return true;
+            return Added::Closed;
+        }
+        // Without slots the head is the boundary: a log begins behind it, and nowhere else.
+        if entry.broken.is_some() || version != entry.head() + 1 {
+            return Added::Breaks;
         }
         if entry.slots.is_empty() {
             entry.first = version;
-        } else if version != entry.head() + 1 {
-            return false;
         }
         entry.slots.push(slot);
         entry.head_hash = hash;
         self.commits += 1;
-        true
+        Added::Last
+    }
+
+    /// Says that a log's end cannot be told any more.
+    pub fn break_log(&mut self, log: &LogId, error: Error) {
+        self.logs.entry(log.clone()).or_default().broken.get_or_insert(error);
+    }
+
+    pub fn note(&mut self, file: String, offset: u64, error: Error, is_loss: bool) {
+        self.other_damage.entry((file, offset)).or_insert(Damage { error, is_loss });
+    }
+
+    /// Damage with which commits of any log may be gone.
+    pub fn loss(&self) -> Option<&Error> {
+        self.other_damage.values().find(|damage| damage.is_loss).map(|damage| &damage.error)
     }
 
     pub fn close(&mut self, log: &LogId, boundary: u64) {
@@ -153,8 +193,17 @@ impl Index {
         swept
     }
 
-    pub fn head(&self, log: &LogId) -> Option<(Version, Slot)> {
-        let entry = self.logs.get(log)?;
-        Some((Version(entry.head()), *entry.slots.last()?))
+    /// The last commit.
+    ///
+    /// # Errors
+    /// If commits behind it are lost.
+    pub fn head(&self, log: &LogId) -> Result<Option<(Version, Slot)>> {
+        let Some(entry) = self.logs.get(log) else {
+            return Ok(None);
+        };
+        match &entry.broken {
+            Some(error) => Err(error.clone()),
+            None => Ok(entry.slots.last().map(|slot| (Version(entry.head()), *slot))),
+        }
     }
 }

@@ -11,14 +11,16 @@
 //! | --- | --- |
 //! | 1 once, 7 neighbours | one writer thread decides, against the index and the group in progress |
 //! | 2 unknown | a failed write or sync poisons the writer; what was in it is unknown, what comes later unavailable |
-//! | 3 durable | `fdatasync` before any answer; at open no tail is trusted: it is copied to a new segment and synced first |
+//! | 3 durable | `fdatasync` before any answer; at open no tail is trusted: it is copied to a new segment and synced first; a store that lost commits of unknown logs is not written any more |
 //! | 4 fresh | the index changes after the sync and before the answer; readers follow the mark |
 //! | 5 deletion | a close is a frame, synced before anything is swept |
 //! | 6 bytes | three checksums a frame: head, header, body |
 
 mod blobs;
 mod disk;
+mod examine;
 mod frame;
+mod group;
 mod index;
 mod read;
 mod recovery;
@@ -32,6 +34,7 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -46,11 +49,15 @@ use icecore_log::{
 use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use disk::{Disk, DiskFile, RealDisk};
+use group::Request;
 use index::Index;
-use writer::Request;
 
 /// The most bytes of one commit, header and body.
 pub(crate) const COMMIT_BYTES_MAX: usize = 80 << 20;
+/// The most bytes of the commits in one call.
+pub(crate) const REQUEST_BYTES_MAX: usize = 1 << 30;
+/// How often a read that found damage looks again, because somebody may have destroyed those bytes since it looked.
+const LOOKS_MAX: usize = 5;
 
 /// Whether a store is opened to write or only to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -92,6 +99,8 @@ pub struct FileStore {
     requests: Mutex<Option<Sender<Request>>>,
     room: Semaphore,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// Whether the writer's thread has ended, and with it the lock.
+    ended: watch::Receiver<bool>,
     access: Access,
 }
 
@@ -102,9 +111,10 @@ pub(crate) struct Shared {
     index: RwLock<Index>,
     /// For a reader: where the mark is read.
     marks: Mutex<Option<Arc<dyn DiskFile>>>,
+    /// For a reader: the mark through which everything was taken up that can be.
+    followed: AtomicU64,
     changes: watch::Sender<u64>,
-    /// Given back when the store is shut down or dropped.
-    lock: Mutex<Option<Box<dyn fmt::Debug + Send + Sync>>>,
+    is_shut_down: AtomicBool,
 }
 
 impl Shared {
@@ -164,9 +174,11 @@ impl FileStore {
             path: path.to_owned(),
             index: RwLock::default(),
             marks: Mutex::default(),
+            followed: AtomicU64::new(0),
             changes: watch::Sender::new(0),
-            lock: Mutex::default(),
+            is_shut_down: AtomicBool::new(false),
         });
+        let (ending, ended) = watch::channel(access == Access::ReadOnly);
         let room = Semaphore::new(settings.requests_max.max(1));
         let (mut requests, mut thread) = (None, None);
         match access {
@@ -174,14 +186,16 @@ impl FileStore {
             Access::ReadWrite => {
                 let writer = recovery::open_to_write(&shared, settings)?;
                 let (sender, receiver) = std::sync::mpsc::channel();
-                let spawned = std::thread::Builder::new()
-                    .name("icecore-file".to_owned())
-                    .spawn(move || writer.run(&receiver));
+                let spawned = std::thread::Builder::new().name("icecore-file".to_owned()).spawn(move || {
+                    // Also if the writer panics: whoever waits for its end must not wait for ever.
+                    let _ending = Ending(ending);
+                    writer.run(&receiver);
+                });
                 thread = Some(spawned.map_err(|error| unavailable("starting the writer", error))?);
                 requests = Some(sender);
             }
         }
-        Ok(Self { shared, requests: Mutex::new(requests), room, thread: Mutex::new(thread), access })
+        Ok(Self { shared, requests: Mutex::new(requests), room, thread: Mutex::new(thread), ended, access })
     }
 
     /// Asks the writer; its answer.
@@ -203,8 +217,20 @@ impl FileStore {
     }
 
     fn is_open(&self) -> Result<()> {
-        let lock = self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        if lock.is_none() { Err(closed()) } else { Ok(()) }
+        if self.shared.is_shut_down.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
+    }
+
+    /// Reads, and looks again where bytes are not what they should be: they may have been destroyed since we looked.
+    fn read_again<T>(&self, read: impl Fn(&Shared) -> Result<T>) -> Result<T> {
+        for _ in 1..LOOKS_MAX {
+            self.refresh()?;
+            match read(&self.shared) {
+                Err(error) if error.kind() == ErrorKind::Corrupt => {}
+                done => return done,
+            }
+        }
+        self.refresh()?;
+        read(&self.shared)
     }
 
     /// Reading begins with a look at how far the writer has come, if that is another process.
@@ -216,6 +242,15 @@ impl FileStore {
 
 fn closed() -> Error {
     Error::new(ErrorKind::Refused, "using a store").advise("It was shut down")
+}
+
+/// Says that the writer's thread has ended.
+struct Ending(watch::Sender<bool>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
 }
 
 impl Drop for FileStore {
@@ -253,19 +288,11 @@ impl Backend for FileStore {
     }
 
     async fn read(&self, log: &LogId, from: Version, limit: PageLimit) -> Result<Page> {
-        self.refresh()?;
-        let page = self.shared.page(log, from, limit);
-        if self.access == Access::ReadOnly && page.is_err() {
-            // The writer may have dropped or swept it since we looked.
-            self.refresh()?;
-            return self.shared.page(log, from, limit);
-        }
-        page
+        self.read_again(|shared| shared.page(log, from, limit))
     }
 
     async fn heads(&self, logs: &[LogId]) -> Result<Vec<Option<Head>>> {
-        self.refresh()?;
-        logs.iter().map(|log| self.shared.head(log)).collect()
+        self.read_again(|shared| logs.iter().map(|log| shared.head(log)).collect())
     }
 
     async fn logs(&self, prefix: &LogPrefix, cursor: Option<Cursor>, limit: usize) -> Result<LogPage> {
@@ -334,11 +361,12 @@ impl Backend for FileStore {
 
     async fn examine(&self, depth: Depth) -> Result<Examination> {
         self.refresh()?;
-        let shared = Arc::clone(&self.shared);
-        blocking(move || shared.examine(depth)).await
+        let (shared, access) = (Arc::clone(&self.shared), self.access);
+        blocking(move || examine::examine(&shared, access, depth)).await
     }
 
     async fn shut_down(&self) -> Result<()> {
+        self.shared.is_shut_down.store(true, Ordering::Release);
         let sender = self.requests.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut outcome = Ok(());
         if let Some(sender) = sender {
@@ -347,7 +375,9 @@ impl Backend for FileStore {
                 outcome = done.await.unwrap_or(Ok(()));
             }
         }
-        drop(self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        // Whoever called first may have left: the lock is free when the writer has ended, and not before.
+        let _ = self.ended.clone().wait_for(|has_ended| *has_ended).await;
+        self.shared.changed();
         outcome
     }
 }

@@ -4,15 +4,14 @@ use std::io;
 use std::ops::Bound;
 
 use bytes::Bytes;
-use icecore_log::backend::{Depth, Examination};
 use icecore_log::{
     Cursor, Error, ErrorKind, Hash, Head, LogId, LogPage, LogPrefix, Page, PageLimit, Result, StoredCommit,
     Version,
 };
 
 use super::frame;
-use super::index::{Index, Segment, Slot};
-use super::{Shared, blobs, scan, unavailable};
+use super::index::{Index, LogIndex, Segment, Slot};
+use super::{Shared, scan, unavailable};
 
 /// How much is read at once where the next commits are near.
 const WINDOW: usize = 64 << 10;
@@ -41,6 +40,11 @@ impl Shared {
                 return Ok(Page::default());
             };
             let page = Page { commits: Vec::new(), boundary: Version(entry.boundary) };
+            if from.0 > entry.head()
+                && let Some(error) = &entry.broken
+            {
+                return Err(error.clone());
+            }
             if from.0 <= entry.boundary || from.0 < entry.first || from.0 > entry.head() {
                 return Ok(page);
             }
@@ -77,7 +81,7 @@ impl Shared {
     pub(crate) fn head(&self, log: &LogId) -> Result<Option<Head>> {
         let (version, slot, boundary, segment, damage) = {
             let index = self.read();
-            let Some((version, slot)) = index.head(log) else {
+            let Some((version, slot)) = index.head(log)? else {
                 return Ok(None);
             };
             let boundary = index.logs.get(log).map_or(0, |entry| entry.boundary);
@@ -132,7 +136,9 @@ impl Shared {
 
     pub(crate) fn is_past(&self, seen: &[(LogId, Version)]) -> bool {
         let index = self.read();
-        seen.iter().any(|(log, version)| index.logs.get(log).is_some_and(|entry| entry.head() > version.0))
+        // Without commits there is nothing past anything, wherever the log was closed; a broken log is for the next read to tell.
+        let head = |log| index.logs.get(log).filter(|entry| !entry.slots.is_empty()).map(LogIndex::head);
+        seen.iter().any(|(log, version)| head(log).is_some_and(|head| head > version.0))
     }
 
     pub(crate) fn punch_body(&self, index: &Index, log: &LogId, slot: Slot) -> io::Result<()> {
@@ -152,39 +158,6 @@ impl Shared {
             }
             _ => Ok(()),
         }
-    }
-
-    pub(crate) fn examine(&self, depth: Depth) -> Result<Examination> {
-        let failed = |error| unavailable("examining a store", error);
-        let mut examination = Examination::default();
-        {
-            let index = self.read();
-            let bytes: u64 = index.segments.iter().filter_map(|segment| segment.file.bytes().ok()).sum();
-            let facts = [
-                ("path", self.path.display().to_string()),
-                ("segments", index.segments.len().to_string()),
-                ("segment_bytes", bytes.to_string()),
-                ("logs", index.logs.values().filter(|entry| !entry.slots.is_empty()).count().to_string()),
-                ("commits", index.commits.to_string()),
-                ("groups", index.groups.to_string()),
-                ("durability_found", "fdatasync before every answer".to_owned()),
-            ];
-            examination.facts = facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-            examination.damage.extend(index.other_damage.iter().cloned());
-            examination.damage.extend(index.damaged.values().cloned());
-            if depth == Depth::Deep {
-                let (damage, bytes) = scan::examine(&index).map_err(failed)?;
-                examination.bytes = bytes;
-                examination.damage.extend(damage);
-            }
-        }
-        if depth == Depth::Deep {
-            if let Some(file) = scan::open_marks(&*self.disk, false).map_err(failed)? {
-                examination.damage.extend(scan::read_marks(&*file).map_err(failed)?.damage);
-            }
-            examination.damage.extend(blobs::examine(&*self.disk)?);
-        }
-        Ok(examination)
     }
 }
 
@@ -224,7 +197,8 @@ fn read_commit(
             window.get(slot.lsn, wanted).ok_or_else(|| damaged("its frame is cut short"))?
         }
     };
-    let head = frame::Head::parse(&bytes).ok_or_else(|| damaged("the head of its frame fails its check"))?;
+    let head = frame::Head::parse(&bytes, segment.salt)
+        .ok_or_else(|| damaged("the head of its frame fails its check"))?;
     if head.log.as_ref() != Some(log) || head.version != version.0 || head.header_bytes != slot.header_bytes {
         return Err(damaged("another frame is in its place"));
     }

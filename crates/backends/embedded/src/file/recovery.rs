@@ -2,16 +2,17 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use icecore_log::{Error, ErrorKind, LogId, Result};
 
-use super::disk::Disk;
-use super::frame::SEGMENT_HEAD;
+use super::frame::{self, SegmentHead};
+use super::group::Group;
 use super::index::{Index, Slot};
 use super::scan::{self, Tail};
-use super::writer::{Writer, new_segment};
-use super::{Settings, Shared, blobs, unavailable};
+use super::writer::{NEW_SEGMENT, Writer, forget, publish_segment};
+use super::{Disk, Settings, Shared, blobs, unavailable};
 
 const LOCK_FILE: &str = "LOCK";
 
@@ -23,13 +24,22 @@ pub(crate) fn make_directory(path: &Path) -> Result<()> {
             return Err(Error::new(ErrorKind::Refused, "opening a store")
                 .advise("The directory is not empty and holds no store: name another one"));
         }
+    }
+    if path.join(LOCK_FILE).exists() {
         return Ok(());
     }
     std::fs::create_dir_all(path).map_err(failed)?;
-    // The directory's own name must be durable before anything in it is acknowledged.
-    let parent =
-        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    std::fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)
+    // The directory's own name, and those above it, must be durable before anything in it is acknowledged. Whoever made
+    // them may have died before this, so it is done until there is a store.
+    let path = path.canonicalize().map_err(failed)?;
+    for folder in path.ancestors().skip(1) {
+        match std::fs::File::open(folder).and_then(|folder| folder.sync_all()) {
+            // Not ours to read, so not ours to have made.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+            done => done.map_err(failed)?,
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn open_to_write(shared: &Arc<Shared>, settings: Settings) -> Result<Writer> {
@@ -38,51 +48,82 @@ pub(crate) fn open_to_write(shared: &Arc<Shared>, settings: Settings) -> Result<
         Error::new(ErrorKind::Refused, "opening a store")
             .advise("Another process writes to this store. Read it while that one writes, or use sqlite: or postgres: for several writers")
     })?;
-    *shared.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock);
-    let write = || -> io::Result<Writer> {
-        shared.disk.sync_dir("")?;
-        blobs::clean(&*shared.disk)?;
-        let marks = scan::open_marks(&*shared.disk, true)?.ok_or(io::ErrorKind::NotFound)?;
-        let marked = scan::read_marks(&*marks)?;
-        let mut index = Index::default();
-        scan::find_segments(&*shared.disk, &mut index, true)?;
-        index.other_damage.extend(marked.damage.iter().cloned());
-        let sure = scan::catch_up(&mut index, marked.durable, Tail::Take)?;
-        let capacity = settle(&*shared.disk, &mut index, sure)?;
-        let end = index.through;
-        *shared.write() = index;
-        let mut writer = Writer {
-            shared: Arc::clone(shared),
-            marks,
-            mark_sequence: marked.sequence,
-            end,
-            capacity,
-            settings,
-        };
-        repeat_drops(shared)?;
-        writer.mark()?;
-        Ok(writer)
+    shared.disk.sync_dir("").map_err(failed)?;
+    blobs::clean(&*shared.disk).map_err(failed)?;
+    forget(&*shared.disk, NEW_SEGMENT).map_err(failed)?;
+    let marks = scan::open_marks(&*shared.disk, true).map_err(failed)?;
+    let marks = marks.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+    let marked = scan::read_marks(&*marks).map_err(failed)?;
+    let mut index = Index::default();
+    scan::find_segments(&*shared.disk, &mut index, true).map_err(failed)?;
+    let sure = scan::catch_up(&mut index, marked.durable, Tail::Take).map_err(failed)?;
+    if let Some(loss) = index.loss() {
+        // To go on would be to give slots away that are taken, and to write behind bytes that nobody can get past.
+        return Err(loss.clone().advise(
+            "Commits may be lost, and it cannot be told of which logs, so nothing is written here any more. Copy what is whole to a new store with `icecore copy`, or restore this one",
+        ));
+    }
+    let was_closed = was_closed(&index).map_err(failed)?;
+    let capacity = settle(&*shared.disk, &mut index, sure)?;
+    let salt = index.segments.last().map_or_else(new_salt, |segment| segment.salt);
+    let (end, (last, last_bytes)) = (index.through, index.last_group);
+    *shared.write() = index;
+    let mut writer = Writer {
+        shared: Arc::clone(shared),
+        marks,
+        mark_sequence: marked.sequence,
+        end,
+        covered: last,
+        salt,
+        capacity,
+        settings,
+        owes_punches: false,
+        _lock: lock,
     };
-    write().map_err(failed)
+    // Both copies, so that one that was damaged is whole again.
+    writer.mark().and_then(|()| writer.mark()).map_err(failed)?;
+    if last_bytes > 0 {
+        // The last group is durable now, and nothing in the segment says so: bytes that are destroyed in it would make
+        // it look torn.
+        writer.write(&mut Group::new(salt))?;
+    }
+    if !was_closed {
+        repeat_drops(shared).map_err(failed)?;
+    }
+    Ok(writer)
+}
+
+/// A number that a client cannot know, out of the keys that the standard library draws for its hash maps.
+fn new_salt() -> u32 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0) as u32
+}
+
+/// Whether the last writer ended well: then its last segment ends with an empty group, and nothing is left to be done again.
+fn was_closed(index: &Index) -> io::Result<bool> {
+    match index.segments.last() {
+        Some(last) => Ok(index.last_group.1 == 0 && last.file.bytes()? == last.offset(index.through)),
+        None => Ok(true),
+    }
 }
 
 /// Makes what is above the durable mark durable, in a new segment: the old one may show bytes that never reached the disk.
 /// The length of the segment that is written next.
-fn settle(disk: &dyn Disk, index: &mut Index, sure: u64) -> io::Result<u64> {
+fn settle(disk: &dyn Disk, index: &mut Index, sure: u64) -> Result<u64> {
+    let failed = |error| unavailable("opening a store", error);
     let Some(last) = index.segments.last().cloned() else {
         return Ok(0);
     };
     let sure = sure.max(last.base);
     if index.through > sure {
         let mut tail = vec![0; usize::try_from(index.through - sure).unwrap_or(usize::MAX)];
-        last.file.read_at(&mut tail, last.offset(sure))?;
-        let segment = new_segment(disk, last.number + 1, sure, SEGMENT_HEAD + tail.len() as u64)?;
-        segment.file.write_at(&tail, SEGMENT_HEAD)?;
-        segment.file.sync()?;
+        last.file.read_at(&mut tail, last.offset(sure)).map_err(failed)?;
+        // It has its name only when it is whole: a name without the tail would hide the tail that the old segment has.
+        let head = SegmentHead { number: last.number + 1, salt: last.salt, base: sure };
+        let segment = publish_segment(disk, head, &tail, 0)?;
         index.segments.push(segment);
     }
-    last.file.resize(last.offset(sure.min(index.through)))?;
-    last.file.sync()?;
+    last.file.resize(last.offset(sure.min(index.through))).and_then(|()| last.file.sync()).map_err(failed)?;
     Ok(index.segments.last().map_or(0, |active| active.offset(index.through)))
 }
 
@@ -100,9 +141,9 @@ fn repeat_drops(shared: &Shared) -> io::Result<()> {
         let Some(segment) = index.segment_of(lsn) else {
             continue;
         };
-        let mut bytes = vec![0; super::frame::GROUP_HEAD + log.as_str().len()];
+        let mut bytes = vec![0; frame::GROUP_HEAD + log.as_str().len()];
         segment.file.read_at(&mut bytes, segment.offset(lsn))?;
-        if let Some(head) = super::frame::Head::parse(&bytes).filter(|head| head.body_bytes > 0) {
+        if let Some(head) = frame::Head::parse(&bytes, segment.salt).filter(|head| head.body_bytes > 0) {
             let body = segment.offset(lsn) + head.bytes as u64 + u64::from(slot.header_bytes);
             segment.file.punch(body, u64::from(head.body_bytes))?;
         }
@@ -121,7 +162,6 @@ pub(crate) fn open_to_read(shared: &Shared) -> Result<()> {
         return Err(Error::new(ErrorKind::NotFound, "opening a store")
             .advise("There is no store: append something to make one"));
     }
-    *shared.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(()));
     refresh(shared)
 }
 
@@ -136,12 +176,13 @@ pub(crate) fn refresh(shared: &Shared) -> Result<()> {
             Some(file) => scan::read_marks(&**file)?,
             None => scan::Marks::default(),
         };
-        if marked.durable > 0 && marked.durable <= shared.read().through {
+        if marked.durable > 0 && marked.durable <= shared.followed.load(Ordering::Acquire) {
             return Ok(());
         }
         let mut index = shared.write();
         scan::find_segments(&*shared.disk, &mut index, false)?;
         scan::catch_up(&mut index, marked.durable, Tail::Ignore)?;
+        shared.followed.store(marked.durable.max(index.through), Ordering::Release);
         drop(index);
         shared.changed();
         Ok(())

@@ -1,4 +1,9 @@
-//! Reading segments from the front: at open, when a reader catches up, and for a deep examination.
+//! Reading segments from the front: at open, and when a reader catches up.
+//!
+//! A group that is not whole is a torn tail if nothing shows that it was durable, and damage if something does: the mark,
+//! or any later group, for no group is written before the one in front of it is durable. Behind damage the next head is
+//! searched for, and what is lost in between is noted: what is lost without a name may be of any log, so that such a
+//! store is read and never written.
 
 use std::io;
 use std::sync::Arc;
@@ -6,15 +11,18 @@ use std::sync::Arc;
 use icecore_log::{Error, ErrorKind, LogId};
 
 use super::disk::{Disk, DiskFile};
-use super::frame::{GROUP_HEAD, Head, Kind, MARK_BYTES, MARK_SLOTS, SEGMENT_HEAD, parse_mark, segment_base};
-use super::index::{Index, Segment, Slot};
+use super::frame::{
+    self, GROUP_HEAD, Head, Kind, MARK_BYTES, MARK_SLOTS, SEGMENT_HEAD, SegmentHead, parse_mark,
+};
+use super::index::{Added, Index, Segment, Slot};
 
 /// The mark file, read.
 #[derive(Debug, Default)]
 pub(crate) struct Marks {
     pub sequence: u64,
     pub durable: u64,
-    pub damage: Vec<Error>,
+    /// By offset.
+    pub damage: Vec<(u64, Error)>,
 }
 
 pub(crate) const MARK_FILE: &str = "MARK";
@@ -30,7 +38,7 @@ pub(crate) fn read_marks(file: &dyn DiskFile) -> io::Result<Marks> {
             }
             Some(_) => {}
             None if bytes == [0; MARK_BYTES] => {}
-            None => marks.damage.push(damage(MARK_FILE, offset, "a mark fails its check")),
+            None => marks.damage.push((offset, damage(MARK_FILE, offset, "a mark fails its check"))),
         }
     }
     Ok(marks)
@@ -63,40 +71,34 @@ pub(crate) fn find_segments(disk: &dyn Disk, index: &mut Index, write: bool) -> 
         .filter(|number| *number > known)
         .collect();
     numbers.sort_unstable();
-    for number in numbers {
+    for (number, expected) in numbers.into_iter().zip(known + 1..) {
         let name = Segment::name(number);
+        if number != expected && !index.other_damage.contains_key(&(Segment::name(expected), 0)) {
+            let lost = Segment::name(expected);
+            let error = damage(&lost, 0, "a segment is missing");
+            index.note(lost, 0, error, true);
+        }
         let file = disk.open(&name, write)?;
-        let mut head = [0; SEGMENT_HEAD as usize];
-        file.read_at(&mut head, 0)?;
-        let base = match segment_base(&head, number) {
-            Some(base) => base,
-            // Made, and never written: the writer died before its first group.
-            None if head == [0; SEGMENT_HEAD as usize] => {
-                if write {
-                    disk.remove(&name)?;
-                }
-                continue;
-            }
-            None => {
-                index.other_damage.push(damage(&name, 0, "the head of a segment fails its check"));
-                match repair_base(head, number) {
-                    Some(base) => base,
-                    None => continue,
-                }
-            }
+        let mut bytes = [0; SEGMENT_HEAD as usize];
+        file.read_at(&mut bytes, 0)?;
+        // A segment has its name only once its head is durable.
+        let head = SegmentHead::parse(&bytes, number).or_else(|| {
+            let repaired = SegmentHead::repair(&bytes, number);
+            let error = damage(&name, 0, "the head of a segment fails its check");
+            index.note(name.clone(), 0, error, repaired.is_none());
+            repaired
+        });
+        let Some(head) = head else {
+            continue;
         };
-        index.segments.push(Segment { number, base, file });
+        if index.segments.last().is_some_and(|last| head.base < last.base) {
+            let error = damage(&name, 0, "a segment begins before the one in front of it");
+            index.note(name, 0, error, true);
+            continue;
+        }
+        index.segments.push(Segment { number, base: head.base, salt: head.salt, file });
     }
     Ok(())
-}
-
-fn repair_base(mut head: [u8; SEGMENT_HEAD as usize], number: u32) -> Option<u64> {
-    (0..head.len() * 8).find_map(|bit| {
-        head[bit / 8] ^= 1 << (bit % 8);
-        let base = segment_base(&head, number);
-        head[bit / 8] ^= 1 << (bit % 8);
-        base
-    })
 }
 
 /// How a scan takes what it finds.
@@ -115,43 +117,64 @@ pub(crate) fn catch_up(index: &mut Index, marked: u64, tail: Tail) -> io::Result
     for position in start..index.segments.len() {
         let segment = index.segments[position].clone();
         let next = index.segments.get(position + 1).map(|next| next.base);
-        let from = index.through.max(segment.base);
-        if position > start && index.through < segment.base {
-            let lost = damage(&Segment::name(segment.number), 0, "the segment before ends too early");
-            index.other_damage.push(lost);
+        if index.through < segment.base {
+            let file = Segment::name(segment.number);
+            let error = damage(&file, 0, "what is before this segment is missing or cut short");
+            index.note(file, 0, error, true);
         }
-        let bytes = read_from(&segment, from, next)?;
+        let from = index.through.max(segment.base);
+        let limit = match (next, tail) {
+            (None, Tail::Ignore) if marked > 0 => Some(marked.max(from)),
+            _ => next,
+        };
+        let bytes = read_from(&segment, from, limit)?;
         durable = durable.max(match next {
             Some(next) => next,
-            None => last_mark(&bytes),
+            None => last_group(&bytes, from, segment.salt),
         });
         let mut scan =
             Scan { index, segment: &segment, bytes: &bytes, base: from, durable, last: next.is_none(), tail };
         let end = scan.run();
         index.through = end.max(from);
     }
+    if let (Some(last), true) = (index.segments.last(), index.through < durable) {
+        let (file, offset) = (Segment::name(last.number), last.offset(index.through));
+        let error = damage(&file, offset, "the file ends before what was acknowledged");
+        index.note(file, offset, error, true);
+    }
     Ok(durable.min(index.through))
 }
 
-fn read_from(segment: &Segment, from: u64, next: Option<u64>) -> io::Result<Vec<u8>> {
+/// The bytes of a segment from an LSN on, to another or to the end of the file.
+pub(crate) fn read_from(segment: &Segment, from: u64, limit: Option<u64>) -> io::Result<Vec<u8>> {
     let offset = segment.offset(from);
-    let end = next
-        .map_or(segment.file.bytes()?, |next| segment.offset(next).min(segment.file.bytes().unwrap_or(0)));
+    let file_bytes = segment.file.bytes()?;
+    let end = limit.map_or(file_bytes, |limit| segment.offset(limit).min(file_bytes));
     let mut bytes = vec![0; usize::try_from(end.saturating_sub(offset)).unwrap_or(0)];
     let count = segment.file.read_at(&mut bytes, offset)?;
     bytes.truncate(count);
     Ok(bytes)
 }
 
-/// The highest mark in the groups of a last segment.
-fn last_mark(bytes: &[u8]) -> u64 {
-    let (mut position, mut durable) = (0_usize, 0);
-    while let Some(head) = bytes.get(position..).and_then(Head::parse).filter(|head| head.kind == Kind::Group)
-    {
-        durable = durable.max(head.version);
-        position = position.saturating_add(GROUP_HEAD + head.header_bytes as usize);
+/// The LSN of the last group that can be found: all before it was durable. Zero if there is none.
+fn last_group(bytes: &[u8], base: u64, salt: u32) -> u64 {
+    let (mut position, mut found) = (0, 0);
+    while position < bytes.len() {
+        let lsn = base + position as u64;
+        let head = Head::parse(&bytes[position..], salt).filter(|head| head.is_group_at(lsn));
+        let next = head.map(|head| {
+            found = lsn;
+            position + GROUP_HEAD + head.header_bytes as usize
+        });
+        match next
+            .filter(|next| *next <= bytes.len())
+            .or_else(|| frame::find_head(bytes, position + 1, base, salt, true))
+        {
+            Some(next) => position = next,
+            None => break,
+        }
     }
-    durable
+    found
 }
 
 struct Scan<'a> {
@@ -175,65 +198,62 @@ impl Scan<'_> {
             if !is_sure && self.tail == Tail::Ignore {
                 break;
             }
-            let Some(group) = self.group_at(position, is_sure) else {
-                break;
-            };
-            let start = position + GROUP_HEAD;
-            let end = start + group.header_bytes as usize;
-            if end > self.bytes.len() {
-                if is_sure {
-                    self.note(position, "a group is cut short");
+            let group = self.group_at(position, lsn, is_sure);
+            let end = group.as_ref().map(|group| position + GROUP_HEAD + group.header_bytes as usize);
+            match (group, end.filter(|end| *end <= self.bytes.len())) {
+                (Some(group), Some(end)) => {
+                    if !is_sure && !self.is_whole(position + GROUP_HEAD, end) {
+                        break;
+                    }
+                    self.frames(position + GROUP_HEAD, end);
+                    self.index.groups += 1;
+                    self.index.last_group = (lsn, group.header_bytes);
+                    position = end;
                 }
-                break;
+                _ if !is_sure => break,
+                _ => {
+                    self.note(position, "acknowledged groups from here on cannot be read", true);
+                    let next = frame::find_head(self.bytes, position + 1, self.base, self.segment.salt, true);
+                    position = next.unwrap_or(self.bytes.len());
+                }
             }
-            if !is_sure && !self.is_whole(start, end) {
-                break;
-            }
-            self.frames(start, end);
-            self.index.groups += 1;
-            position = end;
         }
-        let end = self.base + position as u64;
-        if self.last && end < self.durable.min(self.base + self.bytes.len() as u64) {
-            self.note(position, "acknowledged groups from here on cannot be read");
-        }
-        // What is behind damage below the mark must never be written over.
-        if self.last {
-            end.max(self.durable.max(self.base).min(self.base + self.bytes.len() as u64))
-        } else {
-            end
-        }
+        self.base + position as u64
     }
 
-    fn group_at(&mut self, position: usize, is_sure: bool) -> Option<Head> {
-        let bytes = &self.bytes[position..];
-        if let Some(head) = Head::parse(bytes).filter(|head| head.kind == Kind::Group) {
-            return Some(head);
+    fn group_at(&mut self, position: usize, lsn: u64, is_sure: bool) -> Option<Head> {
+        let (bytes, salt) = (&self.bytes[position..], self.segment.salt);
+        let whole = Head::parse(bytes, salt).filter(|head| head.is_group_at(lsn));
+        if whole.is_some() || !is_sure {
+            return whole;
         }
-        if !is_sure {
-            return None;
+        let repaired = Head::repair(bytes, salt).filter(|head| head.is_group_at(lsn));
+        if repaired.is_some() {
+            self.note(position, "the head of a group fails its check", false);
         }
-        self.note(position, "the head of a group fails its check");
-        Head::repair(bytes).filter(|head| head.kind == Kind::Group)
+        repaired
     }
 
-    fn note(&mut self, position: usize, what: &'static str) {
+    fn note(&mut self, position: usize, what: &'static str, is_loss: bool) {
+        let file = Segment::name(self.segment.number);
         let offset = self.segment.offset(self.base + position as u64);
-        self.index.other_damage.push(damage(&Segment::name(self.segment.number), offset, what));
+        let error = damage(&file, offset, what);
+        self.index.note(file, offset, error, is_loss);
     }
 
     /// Whether every frame of an unsure group is there to the last byte.
     fn is_whole(&self, start: usize, end: usize) -> bool {
         let mut position = start;
         while position < end {
-            let Some(head) = Head::parse(&self.bytes[position..end]) else {
+            let Some(head) = Head::parse(&self.bytes[position..end], self.segment.salt) else {
                 return false;
             };
-            let next = position.saturating_add(usize::try_from(head.frame_bytes()).unwrap_or(usize::MAX));
-            if next > end || !payload_is_whole(&head, &self.bytes[position + head.bytes..next]) {
-                return false;
+            match frame_end(&head, position, end) {
+                Some(next) if payload_is_whole(&head, &self.bytes[position + head.bytes..next]) => {
+                    position = next
+                }
+                _ => return false,
             }
-            position = next;
         }
         true
     }
@@ -241,21 +261,22 @@ impl Scan<'_> {
     fn frames(&mut self, start: usize, end: usize) {
         let mut position = start;
         while position < end {
-            let bytes = &self.bytes[position..end];
-            let (head, is_damaged) = match Head::parse(bytes) {
-                Some(head) => (head, false),
-                None => match Head::repair(bytes) {
-                    Some(head) => (head, true),
-                    None => return self.note(position, "the head of a frame fails its check"),
-                },
-            };
-            let lsn = self.base + position as u64;
-            let next = position.saturating_add(usize::try_from(head.frame_bytes()).unwrap_or(usize::MAX));
-            if next > end || head.kind == Kind::Group {
-                return self.note(position, "a frame is longer than its group");
+            let (bytes, salt) = (&self.bytes[position..end], self.segment.salt);
+            let whole = Head::parse(bytes, salt);
+            let is_damaged = whole.is_none();
+            let head = whole.or_else(|| Head::repair(bytes, salt)).filter(|head| head.kind != Kind::Group);
+            match head.and_then(|head| Some((frame_end(&head, position, end)?, head))) {
+                Some((next, head)) => {
+                    self.take(&head, self.base + position as u64, is_damaged);
+                    position = next;
+                }
+                None => {
+                    self.note(position, "the head of a frame fails its check", true);
+                    let rest = &self.bytes[..end];
+                    let next = frame::find_head(rest, position + 1, self.base, salt, false);
+                    position = next.unwrap_or(end);
+                }
             }
-            self.take(&head, lsn, is_damaged);
-            position = next;
         }
     }
 
@@ -266,17 +287,14 @@ impl Scan<'_> {
         let (file, offset) = (Segment::name(self.segment.number), self.segment.offset(lsn));
         let damaged = |what| commit_damage(log, head.version, &file, offset, what);
         match head.kind {
-            Kind::Commit => {
-                let follows = self.index.add(log, head.version, Slot::of(lsn, head), None);
-                if is_damaged || !follows {
-                    let what = if follows {
-                        "the head of its frame fails its check"
-                    } else {
-                        "the commit before is missing"
-                    };
-                    self.index.damaged.insert((log.clone(), head.version), damaged(what));
+            Kind::Commit => match self.index.add(log, head.version, Slot::of(lsn, head), None) {
+                Added::Breaks => self.index.break_log(log, damaged("a commit before it is lost")),
+                Added::Last if is_damaged => {
+                    let error = damaged("the head of its frame fails its check");
+                    self.index.damaged.insert((log.clone(), head.version), error);
                 }
-            }
+                Added::Last | Added::Closed => {}
+            },
             Kind::Close => self.index.close(log, head.version),
             Kind::Drop => {
                 self.index.drop_body(log, head.version);
@@ -284,66 +302,25 @@ impl Scan<'_> {
             Kind::Group => {}
         }
         if is_damaged && head.kind != Kind::Commit {
-            self.index.other_damage.push(damaged("the head of a note fails its check"));
+            let error = damaged("the head of a note fails its check");
+            self.index.note(file.clone(), offset, error, false);
         }
     }
 }
 
-pub(crate) fn payload_is_whole(head: &Head, payload: &[u8]) -> bool {
+/// Where a frame ends, if that is within its group.
+fn frame_end(head: &Head, position: usize, end: usize) -> Option<usize> {
+    let bytes = usize::try_from(head.frame_bytes()).ok()?;
+    position.checked_add(bytes).filter(|next| *next <= end)
+}
+
+fn payload_is_whole(head: &Head, payload: &[u8]) -> bool {
     match payload.split_at_checked(head.header_bytes as usize) {
         Some((header, body)) if head.kind == Kind::Commit => {
             head.header_is_whole(header) && head.body_is_whole(body)
         }
         _ => payload.is_empty(),
     }
-}
-
-/// Reads every byte of the segments again and says what is wrong, beyond what the index knows.
-pub(crate) fn examine(index: &Index) -> io::Result<(Vec<Error>, u64)> {
-    let (mut found, mut count) = (Vec::new(), 0);
-    for (position, segment) in index.segments.iter().enumerate() {
-        let next = index.segments.get(position + 1).map(|next| next.base);
-        let bytes = read_from(segment, segment.base, next)?;
-        count += bytes.len() as u64;
-        let end =
-            usize::try_from(next.unwrap_or(index.through).saturating_sub(segment.base)).unwrap_or(usize::MAX);
-        found.extend(examine_frames(index, segment, &bytes[..end.min(bytes.len())]));
-    }
-    Ok((found, count))
-}
-
-fn examine_frames(index: &Index, segment: &Segment, bytes: &[u8]) -> Vec<Error> {
-    let (mut found, mut position) = (Vec::new(), 0);
-    let file = Segment::name(segment.number);
-    while position < bytes.len() {
-        let offset = SEGMENT_HEAD + position as u64;
-        // What fails here was noted by the scan already, by name where that is possible.
-        let Some(head) = Head::parse(&bytes[position..]).or_else(|| Head::repair(&bytes[position..])) else {
-            break;
-        };
-        let next = position.saturating_add(usize::try_from(head.frame_bytes()).unwrap_or(usize::MAX));
-        let (Some(payload), Some(log)) = (bytes.get(position + head.bytes..next), &head.log) else {
-            position = next;
-            continue;
-        };
-        let entry = index.logs.get(log);
-        let is_closed = entry.is_some_and(|entry| head.version <= entry.boundary);
-        let is_dropped =
-            entry.and_then(|entry| entry.slot(head.version)).is_some_and(|slot| slot.body_bytes().is_none());
-        if head.kind == Kind::Commit && !is_closed {
-            let (header, body) =
-                payload.split_at_checked(head.header_bytes as usize).unwrap_or((payload, &[]));
-            // Destroyed bytes are no damage, and those that are not destroyed yet are nobody's.
-            let body_is_gone = is_dropped && head.has_body;
-            if !head.header_is_whole(header) {
-                found.push(commit_damage(log, head.version, &file, offset, "its header fails its check"));
-            } else if !body_is_gone && !head.body_is_whole(body) {
-                found.push(commit_damage(log, head.version, &file, offset, "its body fails its check"));
-            }
-        }
-        position = next;
-    }
-    found
 }
 
 /// Opens the mark file, or makes it.

@@ -1,32 +1,23 @@
 //! The one writer: a thread that takes what is pending into a group, writes it, makes it durable, publishes it, answers.
 //!
-//! A decision (taken, closed, gap) is made against the index and the group in progress. After a write or a sync has failed
-//! nothing can be known of the file any more (the kernel may show pages that it could not write, and a second sync may succeed):
-//! the writer is poisoned, and only opening the store again, which trusts no tail, goes on.
+//! After a write or a sync has failed nothing can be known of the file any more (the kernel may show pages that it could
+//! not write, and a second sync may succeed): the writer is poisoned, and only opening the store again, which trusts no
+//! tail, goes on.
 
-use std::collections::HashMap;
+use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use icecore_log::{
-    Created, End, Error, ErrorKind, Hash, LogId, Mode, Result, Run, StoredCommit, Swept, Version, judge,
-};
+use icecore_log::{Error, ErrorKind, LogId, Result, Swept};
 use tokio::sync::oneshot;
 
-use super::disk::DiskFile;
-use super::frame::{self, GROUP_HEAD, Head, MARK_SLOTS, SEGMENT_HEAD};
-use super::index::{Index, Segment, Slot};
+use super::disk::{Disk, DiskFile};
+use super::frame::{self, GROUP_HEAD, MARK_SLOTS, SEGMENT_HEAD, SegmentHead};
+use super::group::{Group, Request};
+use super::index::{Segment, Slot};
 use super::{Settings, Shared, unavailable};
-
-pub(crate) enum Request {
-    Create(Vec<Run>, Mode, oneshot::Sender<Vec<Created>>),
-    Close(LogId, Version, oneshot::Sender<Result<()>>),
-    Sweep(LogId, oneshot::Sender<Result<Swept>>),
-    Drop(LogId, Vec<Version>, oneshot::Sender<Result<()>>),
-    Stop(oneshot::Sender<Result<()>>),
-}
 
 pub(crate) struct Writer {
     pub shared: Arc<Shared>,
@@ -34,83 +25,47 @@ pub(crate) struct Writer {
     pub mark_sequence: u64,
     /// The LSN behind the last group; all below is durable.
     pub end: u64,
+    /// Below this LSN a group in the segments says that all is durable, so that bytes may be destroyed there.
+    pub covered: u64,
+    pub salt: u32,
     /// The length of the active segment's file.
     pub capacity: u64,
     pub settings: Settings,
+    /// Bytes that should be gone could not be destroyed: the next writer has to.
+    pub owes_punches: bool,
+    /// Held until the last byte is written, whoever still holds a handle of the store.
+    pub _lock: Box<dyn Debug + Send + Sync>,
 }
 
-/// After this long without work an empty group is written, so that the last one is covered by a durable mark.
+/// After this long without work an empty group is written, so that the last one is covered.
 const IDLE: Duration = Duration::from_millis(10);
-
-/// A group in progress.
-#[derive(Default)]
-struct Group {
-    frames: u32,
-    bytes: Vec<u8>,
-    /// Where each log's head will be, with its hash.
-    heads: HashMap<LogId, (u64, Hash)>,
-    /// What the group adds, by offset in it.
-    commits: Vec<(LogId, u64, usize, Head, Hash)>,
-    closes: Vec<(LogId, u64)>,
-    drops: Vec<(LogId, u64)>,
-    answers: Vec<Answer>,
-}
-
-enum Answer {
-    Created(oneshot::Sender<Vec<Created>>, Vec<Created>),
-    Done(oneshot::Sender<Result<()>>),
-}
+/// The name of a segment that is being made. It gets its own when its head is durable.
+pub(crate) const NEW_SEGMENT: &str = "new-segment";
 
 impl Writer {
     pub fn run(mut self, requests: &Receiver<Request>) {
-        let mut is_marked = true;
         let mut poisoned: Option<Error> = None;
         loop {
-            let first = if is_marked {
-                match requests.recv() {
-                    Ok(request) => request,
-                    Err(_) => break,
+            let is_covered = self.is_covered() || poisoned.is_some();
+            let first = match requests.recv_timeout(if is_covered { Duration::MAX } else { IDLE }) {
+                Ok(request) => request,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.cover(&mut poisoned);
+                    continue;
                 }
-            } else {
-                match requests.recv_timeout(IDLE) {
-                    Ok(request) => request,
-                    Err(RecvTimeoutError::Timeout) => {
-                        poisoned = poisoned.or_else(|| self.write(&mut Group::default()).err());
-                        is_marked = true;
-                        continue;
-                    }
-                    Err(RecvTimeoutError::Disconnected) => break,
-                }
+                Err(RecvTimeoutError::Disconnected) => break,
             };
-            let mut group = Group { bytes: vec![0; GROUP_HEAD], ..Group::default() };
-            let mut next = Some(first);
-            while let Some(request) = next {
-                match request {
-                    Request::Stop(answer) => {
-                        let mut closed = self.commit(group, &mut poisoned);
-                        if closed.is_ok() && poisoned.is_none() {
-                            closed = self.finish();
-                        }
-                        let _ = answer.send(closed);
-                        return;
-                    }
-                    Request::Sweep(log, answer) => {
-                        let done = std::mem::replace(
-                            &mut group,
-                            Group { bytes: vec![0; GROUP_HEAD], ..Group::default() },
-                        );
-                        let _ = self.commit(done, &mut poisoned);
-                        let _ = answer.send(self.sweep(&log));
-                    }
-                    request if poisoned.is_some() => refuse(request, poisoned.as_ref()),
-                    request => self.take(&mut group, request),
+            match self.serve(first, requests, &mut poisoned) {
+                None => {}
+                Some(stopped) => {
+                    let outcome = match &poisoned {
+                        Some(cause) => Err(refused(cause)),
+                        None => self.finish(),
+                    };
+                    drop(self);
+                    let _ = stopped.send(outcome);
+                    return;
                 }
-                let is_full = group.bytes.len() >= self.settings.group_bytes_max;
-                next = if is_full { None } else { requests.try_recv().ok() };
-            }
-            let wrote = group.frames > 0;
-            if self.commit(group, &mut poisoned).is_ok() && wrote {
-                is_marked = false;
             }
         }
         if poisoned.is_none() {
@@ -119,243 +74,174 @@ impl Writer {
         }
     }
 
-    /// Decides a request, and adds what it needs to the group.
-    fn take(&self, group: &mut Group, request: Request) {
-        let index = self.shared.read();
-        match request {
-            Request::Create(runs, mode, answer) => {
-                let created = self.create(&index, group, &runs, mode);
-                group.answers.push(Answer::Created(answer, created));
-            }
-            Request::Close(log, through, answer) => {
-                let head = group.heads.get(&log).map_or_else(
-                    || {
-                        index
-                            .logs
-                            .get(&log)
-                            .filter(|entry| !entry.slots.is_empty())
-                            .map(super::index::LogIndex::head)
-                    },
-                    |(version, _)| Some(*version),
-                );
-                if head.is_some_and(|head| through.0 >= head) {
-                    let _ = answer.send(Err(judge::head_stays(&log, through)));
-                    return;
+    /// Takes up what is waiting, and writes it; the channel of whoever asks to stop.
+    fn serve(
+        &mut self,
+        first: Request,
+        requests: &Receiver<Request>,
+        poisoned: &mut Option<Error>,
+    ) -> Option<oneshot::Sender<Result<()>>> {
+        let mut group = Group::new(self.salt);
+        let mut next = Some(first);
+        while let Some(request) = next {
+            match request {
+                Request::Stop(answer) => {
+                    self.commit(group, poisoned);
+                    return Some(answer);
                 }
-                if index.logs.get(&log).is_none_or(|entry| entry.boundary < through.0) {
-                    frame::put_close(&mut group.bytes, &log, through);
-                    group.frames += 1;
-                    group.closes.push((log, through.0));
-                }
-                group.answers.push(Answer::Done(answer));
-            }
-            Request::Drop(log, versions, answer) => {
-                for version in versions {
-                    let slot = index.logs.get(&log).and_then(|entry| entry.slot(version.0));
-                    if slot.is_some_and(|slot| slot.body_bytes().is_some())
-                        && !group.drops.contains(&(log.clone(), version.0))
-                    {
-                        frame::put_drop(&mut group.bytes, &log, version);
-                        group.frames += 1;
-                        group.drops.push((log.clone(), version.0));
+                request if poisoned.is_some() => {
+                    if let Some(cause) = &*poisoned {
+                        request.refuse(&refused(cause));
                     }
                 }
-                group.answers.push(Answer::Done(answer));
-            }
-            Request::Sweep(..) | Request::Stop(_) => {}
-        }
-    }
-
-    fn create(&self, index: &Index, group: &mut Group, runs: &[Run], mode: Mode) -> Vec<Created> {
-        let invalid = judge::invalid_runs(runs, super::COMMIT_BYTES_MAX);
-        if mode == Mode::Each {
-            let each = runs.iter().zip(invalid);
-            return each
-                .map(|(run, invalid)| invalid.map_or_else(|| self.apply(index, group, run), Created::failed))
-                .collect();
-        }
-        if let Some(error) = invalid.into_iter().flatten().next() {
-            return runs.iter().map(|_| Created::failed(error.clone())).collect();
-        }
-        let (frames, bytes, commits, heads) =
-            (group.frames, group.bytes.len(), group.commits.len(), group.heads.clone());
-        let answers: Vec<Created> = runs.iter().map(|run| self.apply(index, group, run)).collect();
-        if answers.iter().all(Created::is_done) {
-            return answers;
-        }
-        group.frames = frames;
-        group.bytes.truncate(bytes);
-        group.commits.truncate(commits);
-        group.heads = heads;
-        judge::none_of(answers)
-    }
-
-    fn apply(&self, index: &Index, group: &mut Group, run: &Run) -> Created {
-        let mut previous = run.previous;
-        for (won, commit) in run.commits.iter().enumerate() {
-            let hash = commit.hash();
-            match self.decide(index, group, &run.log, previous, commit, hash) {
-                Ok(true) => {}
-                Ok(false) => {
-                    let offset = group.bytes.len();
-                    frame::put_commit(&mut group.bytes, &run.log, commit);
-                    let Some(head) = Head::parse(&group.bytes[offset..]) else {
-                        return Created {
-                            won,
-                            end: End::Failed(Error::new(ErrorKind::Invalid, "creating a commit")),
-                        };
+                Request::Sweep(log, answer) => {
+                    self.commit(std::mem::replace(&mut group, Group::new(self.salt)), poisoned);
+                    let swept = match &*poisoned {
+                        Some(cause) => Err(refused(cause)),
+                        None => self.sweep(&log, poisoned),
                     };
-                    group.frames += 1;
-                    group.heads.insert(run.log.clone(), (commit.version.0, hash));
-                    group.commits.push((run.log.clone(), commit.version.0, offset, head, hash));
+                    let _ = answer.send(swept);
                 }
-                Err(end) => return Created { won, end },
+                request => group.take(&self.shared, request),
             }
-            previous = hash;
+            let is_full = group.bytes.len() >= self.settings.group_bytes_max;
+            next = if is_full { None } else { requests.try_recv().ok() };
         }
-        Created::done(run.commits.len())
-    }
-
-    /// Whether the commit may be written; `Ok(true)` if it is there already.
-    fn decide(
-        &self,
-        index: &Index,
-        group: &Group,
-        log: &LogId,
-        previous: Hash,
-        commit: &StoredCommit,
-        hash: Hash,
-    ) -> Result<bool, End> {
-        let version = commit.version.0;
-        let entry = index.logs.get(log);
-        let boundary = group.closes.iter().filter(|(name, _)| name == log).map(|(_, through)| *through).max();
-        let boundary = boundary.unwrap_or(0).max(entry.map_or(0, |entry| entry.boundary));
-        if version <= boundary {
-            return Err(End::Closed(Version(boundary)));
-        }
-        if group.heads.get(log).is_some_and(|(head, _)| version <= *head) {
-            let in_group = group.commits.iter().rev().find(|(name, at, ..)| name == log && *at == version);
-            if let Some((.., found)) = in_group {
-                return if *found == hash { Ok(true) } else { Err(End::Taken) };
-            }
-        }
-        if let Some(slot) = entry.and_then(|entry| entry.slot(version)) {
-            let found = self.shared.header_hash(index, log, version, slot).map_err(End::Failed)?;
-            return if found == hash { Ok(true) } else { Err(End::Taken) };
-        }
-        let (head, head_hash) = match (group.heads.get(log), entry) {
-            (Some((head, hash)), _) => (*head, Some(*hash)),
-            (None, Some(entry)) if !entry.slots.is_empty() => {
-                let head = entry.head();
-                let hash = match (entry.head_hash, entry.slot(head)) {
-                    (Some(hash), _) => hash,
-                    (None, Some(slot)) => {
-                        self.shared.header_hash(index, log, head, slot).map_err(End::Failed)?
-                    }
-                    (None, None) => Hash::ZERO,
-                };
-                (head, Some(hash))
-            }
-            // New, or a trimmed log that is being copied: nothing is left to compare with.
-            _ => (boundary, None),
-        };
-        if version != head + 1 || head_hash.is_some_and(|hash| hash != previous) {
-            Err(End::Gap)
-        } else {
-            Ok(false)
-        }
+        self.commit(group, poisoned);
+        None
     }
 
     /// Writes the group, publishes it, and answers.
-    fn commit(&mut self, mut group: Group, poisoned: &mut Option<Error>) -> Result<()> {
+    fn commit(&mut self, mut group: Group, poisoned: &mut Option<Error>) {
         let answers = std::mem::take(&mut group.answers);
-        if group.frames > 0 {
-            match self.write(&mut group) {
-                Ok(()) => self.shared.changed(),
-                Err(error) => {
-                    if error.kind() == ErrorKind::Unknown {
-                        *poisoned = Some(error.clone());
-                    }
-                    answers.into_iter().for_each(|answer| answer.fail(&error));
-                    return Err(error);
-                }
+        let written = if group.frames > 0 { self.write(&mut group) } else { Ok(Vec::new()) };
+        match &written {
+            Ok(dropped) => {
+                self.destroy_bodies(dropped, poisoned);
+                self.shared.changed();
             }
+            Err(error) => self.poison(error, poisoned),
         }
-        for answer in answers {
-            match answer {
-                Answer::Created(channel, created) => drop(channel.send(created)),
-                Answer::Done(channel) => drop(channel.send(Ok(()))),
-            }
-        }
-        Ok(())
+        answers.into_iter().for_each(|answer| answer.give(written.as_ref().err()));
     }
 
-    /// Makes a group durable and publishes it.
-    fn write(&mut self, group: &mut Group) -> Result<()> {
-        if group.bytes.is_empty() {
-            group.bytes = vec![0; GROUP_HEAD];
+    /// Only what may have reached the disk makes the rest doubtful; a full disk is no reason to give up.
+    fn poison(&self, error: &Error, poisoned: &mut Option<Error>) {
+        if error.kind() == ErrorKind::Unknown && poisoned.is_none() {
+            *poisoned = Some(error.clone());
         }
+    }
+
+    /// Makes a group durable and publishes it; the bodies that are to be destroyed.
+    pub fn write(&mut self, group: &mut Group) -> Result<Vec<(LogId, Slot)>> {
         let bytes = group.bytes.len() as u64;
-        let segment = self.room_for(bytes).map_err(|error| unavailable("making room for a group", error))?;
-        let head = frame::group_head(group.bytes.len() - GROUP_HEAD, group.frames, self.end);
-        group.bytes[..GROUP_HEAD].copy_from_slice(&head);
+        let segment = self.room_for(bytes)?;
         let lsn = self.end;
-        segment.file.write_at(&group.bytes, segment.offset(lsn)).and_then(|()| segment.file.sync()).map_err(
-            |error| Error::new(ErrorKind::Unknown, "writing a group").because(error).advise(REOPEN),
-        )?;
+        // At most `REQUEST_BYTES_MAX` and a little, so the length fits.
+        let head = frame::group_head(group.bytes.len() - GROUP_HEAD, group.frames, lsn, self.salt);
+        group.bytes[..GROUP_HEAD].copy_from_slice(&head);
+        segment
+            .file
+            .write_at(&group.bytes, segment.offset(lsn))
+            .and_then(|()| segment.file.sync())
+            .map_err(|error| in_doubt("writing a group", error))?;
         self.end += bytes;
+        self.covered = lsn;
         let dropped = self.publish(group, lsn);
-        self.mark().map_err(|error| {
-            Error::new(ErrorKind::Unknown, "publishing a group").because(error).advise(REOPEN)
-        })?;
-        self.punch(&dropped);
-        Ok(())
+        self.mark().map_err(|error| in_doubt("publishing a group", error))?;
+        Ok(dropped)
     }
 
     fn publish(&self, group: &mut Group, lsn: u64) -> Vec<(LogId, Slot)> {
         let mut index = self.shared.write();
-        for (log, version, offset, head, hash) in group.commits.drain(..) {
-            index.add(&log, version, Slot::of(lsn + offset as u64, &head), Some(hash));
+        for new in group.commits.drain(..) {
+            let slot = Slot::of(lsn + new.offset as u64, &new.head);
+            index.add(&new.log, new.version, slot, Some(new.hash));
         }
-        for (log, boundary) in group.closes.drain(..) {
+        for (log, boundary) in group.closes.drain() {
             index.close(&log, boundary);
         }
         let drops = group
             .drops
-            .drain(..)
+            .drain()
             .filter_map(|(log, version)| Some((log.clone(), index.drop_body(&log, version)?)));
         let dropped = drops.collect();
         index.through = self.end;
+        index.last_group = (lsn, group.bytes.len().saturating_sub(GROUP_HEAD) as u32);
         index.groups += 1;
         dropped
     }
 
-    /// Destroys bodies whose going is durable. If that fails, the next writer to open the store does it again.
-    fn punch(&self, dropped: &[(LogId, Slot)]) {
-        let index = self.shared.read();
-        for (log, slot) in dropped {
-            let _ = self.shared.punch_body(&index, log, *slot);
-        }
-    }
-
-    pub(crate) fn mark(&mut self) -> io::Result<()> {
+    pub fn mark(&mut self) -> io::Result<()> {
         self.mark_sequence += 1;
         let slot = MARK_SLOTS[(self.mark_sequence % 2) as usize];
         self.marks.write_at(&frame::mark(self.mark_sequence, self.end), slot)
     }
 
-    /// The active segment, with room for so many bytes more; a new one if it has none. Nothing is written before it succeeds.
-    fn room_for(&mut self, bytes: u64) -> io::Result<Segment> {
+    /// Whether nothing in the last group would look torn if bytes of it were destroyed, or one bit damaged.
+    fn is_covered(&self) -> bool {
+        self.shared.read().last_group.1 == 0
+    }
+
+    /// Writes an empty group behind the last one.
+    fn cover(&mut self, poisoned: &mut Option<Error>) {
+        if let Err(error) = self.write(&mut Group::new(self.salt)) {
+            self.poison(&error, poisoned);
+        }
+    }
+
+    /// Destroys bodies whose going is durable. If that fails, the next writer to open the store does it again.
+    fn destroy_bodies(&mut self, dropped: &[(LogId, Slot)], poisoned: &mut Option<Error>) {
+        if !self.may_destroy(dropped.iter().map(|(_, slot)| slot), poisoned) {
+            self.owes_punches = true;
+            return;
+        }
+        let index = self.shared.read();
+        for (log, slot) in dropped {
+            self.owes_punches |= self.shared.punch_body(&index, log, *slot).is_err();
+        }
+    }
+
+    /// Bytes are destroyed only where a later group says that they were durable: else what is left would look torn, and
+    /// its neighbours would go with it.
+    fn may_destroy<'a>(
+        &mut self,
+        slots: impl Iterator<Item = &'a Slot> + Clone,
+        poisoned: &mut Option<Error>,
+    ) -> bool {
+        if slots.clone().any(|slot| slot.lsn >= self.covered) {
+            self.cover(poisoned);
+        }
+        slots.clone().all(|slot| slot.lsn < self.covered)
+    }
+
+    fn sweep(&mut self, log: &LogId, poisoned: &mut Option<Error>) -> Result<Swept> {
+        let slots = self.shared.write().sweep(log);
+        let swept = Swept { commits: slots.len() as u64, bytes: slots.iter().map(Slot::bytes).sum() };
+        let failed = |error| unavailable("giving space back", error);
+        if !self.may_destroy(slots.iter(), poisoned) {
+            return Err(failed(io::ErrorKind::StorageFull.into()));
+        }
+        let index = self.shared.read();
+        for slot in slots {
+            self.shared.punch_all(&index, log, slot).map_err(failed)?;
+        }
+        Ok(swept)
+    }
+
+    /// The active segment, with room for so many bytes more; a new one if it has none. If it fails, nothing was written.
+    fn room_for(&mut self, bytes: u64) -> Result<Segment> {
+        let failed = |error| unavailable("making room for a group", error);
         let active = self.shared.read().segments.last().cloned();
         if let Some(active) = &active {
-            if active.offset(self.end) + bytes <= self.capacity {
+            let needed = active.offset(self.end) + bytes;
+            if needed <= self.capacity {
                 return Ok(active.clone());
             }
             // Grown in place until it has its full size: a store that is opened for every append stays one file.
-            let used = active.offset(self.end);
-            let wanted = next_bytes(&self.settings, self.capacity.max(used), used + bytes);
-            if wanted <= self.settings.segment_bytes_max {
-                active.file.resize(wanted)?;
+            if needed <= self.settings.segment_bytes_max {
+                let wanted = next_bytes(&self.settings, self.capacity, needed);
+                active.file.resize(wanted).map_err(failed)?;
                 self.capacity = wanted;
                 return Ok(active.clone());
             }
@@ -367,33 +253,27 @@ impl Writer {
             self.settings.segment_bytes_max
         };
         let capacity = wanted.max(SEGMENT_HEAD + bytes);
-        let segment = new_segment(&*self.shared.disk, number, self.end, capacity)?;
+        let like = SegmentHead { number, salt: self.salt, base: self.end };
+        let segment = publish_segment(&*self.shared.disk, like, &[], capacity)?;
+        self.shared.write().segments.push(segment.clone());
         if let Some(active) = &active {
-            active.file.resize(active.offset(self.end))?;
+            // What is behind the base of the new one is never read; it only takes space.
+            let _ = active.file.resize(active.offset(self.end));
         }
         self.capacity = capacity;
-        self.shared.write().segments.push(segment.clone());
         Ok(segment)
-    }
-
-    fn sweep(&self, log: &LogId) -> Result<Swept> {
-        let mut index = self.shared.write();
-        let slots = index.sweep(log);
-        let swept = Swept { commits: slots.len() as u64, bytes: slots.iter().map(Slot::bytes).sum() };
-        for slot in slots {
-            self.shared
-                .punch_all(&index, log, slot)
-                .map_err(|error| unavailable("giving space back", error))?;
-        }
-        Ok(swept)
     }
 
     /// A last mark, and the unused tail is cut.
     fn finish(&mut self) -> Result<()> {
-        self.write(&mut Group::default())?;
+        match self.write(&mut Group::new(self.salt)) {
+            // All is durable without it.
+            Err(error) if error.kind() == ErrorKind::Unavailable => return Ok(()),
+            written => drop(written?),
+        }
         let active = self.shared.read().segments.last().cloned();
         let cut = || -> io::Result<()> {
-            if let Some(active) = &active {
+            if let (Some(active), false) = (&active, self.owes_punches) {
                 active.file.resize(active.offset(self.end))?;
                 active.file.sync()?;
             }
@@ -403,63 +283,66 @@ impl Writer {
     }
 }
 
-/// The size to grow to: doubled until `needed` fits.
+/// The size to grow to: doubled until `needed` fits, and no more than a segment may have.
 fn next_bytes(settings: &Settings, now: u64, needed: u64) -> u64 {
     let mut bytes = now.max(settings.segment_bytes_first);
     while bytes < needed {
         bytes = bytes.saturating_mul(2);
     }
-    bytes
+    bytes.min(settings.segment_bytes_max.max(needed))
 }
 
-/// Makes a segment that survives a cut: its head and its name are durable before anything is written to it.
-pub(crate) fn new_segment(
-    disk: &dyn super::Disk,
-    number: u32,
-    base: u64,
+/// Makes a segment that survives a cut, with groups in it if there are any: all of it is durable before it has its name.
+///
+/// # Errors
+/// [`ErrorKind::Unavailable`] if it has not got its name; [`ErrorKind::Unknown`] if that cannot be told.
+pub(crate) fn publish_segment(
+    disk: &dyn Disk,
+    head: SegmentHead,
+    groups: &[u8],
     capacity: u64,
-) -> io::Result<Segment> {
-    let name = Segment::name(number);
-    let make = || -> io::Result<Segment> {
-        let file = disk.create(&name, capacity)?;
-        file.write_at(&frame::segment_head(number, base), 0)?;
+) -> Result<Segment> {
+    let name = Segment::name(head.number);
+    let make = || -> io::Result<Arc<dyn DiskFile>> {
+        forget(disk, NEW_SEGMENT)?;
+        let file = disk.create(NEW_SEGMENT, capacity.max(SEGMENT_HEAD + groups.len() as u64))?;
+        file.write_at(&head.encode(), 0)?;
+        file.write_at(groups, SEGMENT_HEAD)?;
         file.sync()?;
-        disk.sync_dir("")?;
-        Ok(Segment { number, base, file })
+        Ok(file)
     };
-    make().inspect_err(|_| {
-        // A full disk leaves an empty file behind; it would be in the way of the next attempt.
-        let _ = disk.remove(&name);
-    })
-}
-
-const REOPEN: &str = "It is not known what reached the disk: open the store again, which checks it";
-
-impl Answer {
-    fn fail(self, error: &Error) {
-        match self {
-            // What was decided without writing would be true, but its neighbours in the call are not: one answer for all.
-            Self::Created(channel, created) => {
-                drop(channel.send(created.iter().map(|_| Created::failed(error.clone())).collect()));
-            }
-            Self::Done(channel) => drop(channel.send(Err(error.clone()))),
-        }
+    let file = make().map_err(|error| {
+        // A full disk leaves an empty file behind, which takes the space that is missing.
+        let _ = forget(disk, NEW_SEGMENT);
+        unavailable("making a segment", error)
+    })?;
+    let is_new = disk.publish(NEW_SEGMENT, &name).and_then(|is_new| {
+        disk.sync_dir("")?;
+        Ok(is_new)
+    });
+    match is_new {
+        Ok(true) => Ok(Segment { number: head.number, base: head.base, salt: head.salt, file }),
+        Ok(false) => Err(in_doubt("making a segment", io::ErrorKind::AlreadyExists.into())),
+        Err(error) => Err(in_doubt("making a segment", error)),
     }
 }
 
-fn refuse(request: Request, poisoned: Option<&Error>) {
-    let mut error = Error::new(ErrorKind::Unavailable, "writing to a store")
-        .advise("An earlier write failed: open the store again");
-    if let Some(cause) = poisoned {
-        error = error.because(cause.clone());
+/// Removes a file, if it is there.
+pub(crate) fn forget(disk: &dyn Disk, name: &str) -> io::Result<()> {
+    match disk.remove(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
-    match request {
-        Request::Create(runs, _, channel) => {
-            drop(channel.send(runs.iter().map(|_| Created::failed(error.clone())).collect()));
-        }
-        Request::Close(_, _, channel) | Request::Drop(_, _, channel) | Request::Stop(channel) => {
-            drop(channel.send(Err(error)))
-        }
-        Request::Sweep(_, channel) => drop(channel.send(Err(error))),
-    }
+}
+
+fn in_doubt(doing: &'static str, error: io::Error) -> Error {
+    Error::new(ErrorKind::Unknown, doing)
+        .because(error)
+        .advise("It is not known what reached the disk: open the store again, which checks it")
+}
+
+fn refused(cause: &Error) -> Error {
+    Error::new(ErrorKind::Unavailable, "writing to a store")
+        .advise("An earlier write failed: open the store again")
+        .because(cause.clone())
 }
