@@ -31,3 +31,8 @@ pub use icecore_store::{
 };
 pub use open::{Access, Open, open};
 pub use url::redact;
+
+/// What the README shows works.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -1,0 +1,172 @@
+//! `docs/backends.md` is what the backends of this build declare, and what the conformance kit asks of each of them.
+//!
+//! `ICECORE_BLESS=1 cargo test -p icecore --test backends` writes it anew.
+#![expect(clippy::unwrap_used, reason = "a test says so by failing")]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use icecore::log::backend::Depth;
+use icecore::{Capabilities, Durability, Open};
+
+/// The contract's numbers, as in the comment of `Backend`.
+const CONTRACT: [&str; 9] = [
+    "once",
+    "unknown is an error of its own",
+    "durable",
+    "fresh and chained",
+    "deletion is safe",
+    "bytes in, bytes out",
+    "neighbours stand alone",
+    "names",
+    "blobs",
+];
+
+/// A system and what cannot be asked of a program: whose version it is, and what to know.
+const ABOUT: [(&str, &str, &str); 3] = [
+    (
+        "memory",
+        "this build's own",
+        "Forgotten with the process. The reference that the others are compared with.",
+    ),
+    (
+        "file",
+        "this build's own",
+        "A directory on a local file system with `fallocate`, `fdatasync` and hard links; tried on ext4. One writing process. Swept commits give their space back as holes in the segments.",
+    ),
+    (
+        "sqlite",
+        "bundled",
+        "A file on a local file system: SQLite's locks do not hold on network drives. Swept commits leave free pages, which later ones use.",
+    ),
+];
+
+struct System {
+    capabilities: Capabilities,
+    version: String,
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// How many cases ask for each number of the contract.
+fn cases() -> BTreeMap<usize, usize> {
+    let mut count = BTreeMap::new();
+    for file in std::fs::read_dir(repository().join("crates/conformance/src")).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let mut numbers = Vec::new();
+        for line in text.lines() {
+            if let Some(comment) = line.strip_prefix("/// ") {
+                numbers.extend(numbers_of(comment));
+            } else if line.starts_with("pub async fn ") && line.ends_with("(fixture: &dyn Fixture) {") {
+                numbers.drain(..).for_each(|number| *count.entry(number).or_default() += 1);
+            } else {
+                numbers.clear();
+            }
+        }
+    }
+    count
+}
+
+/// The numbers in `Contract 1.` and in `Contracts 1 and 4.`
+fn numbers_of(comment: &str) -> Vec<usize> {
+    let named = comment.strip_prefix("Contract ").or_else(|| comment.strip_prefix("Contracts "));
+    let sentence = named.and_then(|named| named.split('.').next()).unwrap_or_default();
+    sentence.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
+}
+
+async fn declared(system: &str, whose: &str) -> System {
+    let folder = tempfile::tempdir().unwrap();
+    let url = match system {
+        "memory" => "memory:".to_owned(),
+        system => format!("{system}:{}", folder.path().join("store").display()),
+    };
+    let store = Open::default().open(&url).await.unwrap();
+    let facts = store.backend().examine(Depth::Quick).await.unwrap().facts;
+    let found = facts.into_iter().find(|(name, _)| name == system).map(|(_, version)| version);
+    let version = found.map_or_else(|| whose.to_owned(), |found| format!("{found}, {whose}"));
+    let capabilities = store.capabilities().clone();
+    store.shut_down().await.unwrap();
+    assert_eq!(capabilities.system, system);
+    System { capabilities, version }
+}
+
+async fn page() -> String {
+    let mut systems = Vec::new();
+    for (system, whose, _) in ABOUT {
+        systems.push(declared(system, whose).await);
+    }
+    let each = |cell: &dyn Fn(&System) -> String| systems.iter().map(cell).collect::<Vec<_>>();
+    let yes = |test: fn(&Capabilities) -> bool| {
+        each(&|system| if test(&system.capabilities) { "yes" } else { "no" }.to_owned())
+    };
+    let names = each(&|system| system.capabilities.system.to_owned());
+    let declared = [
+        ("version".to_owned(), each(&|system| system.version.clone())),
+        (
+            "an acknowledged commit survives the loss of".to_owned(),
+            each(&|system| survives(&system.capabilities).to_owned()),
+        ),
+        ("several processes write".to_owned(), yes(|found| found.many_writers)),
+        ("all or none across logs".to_owned(), yes(|found| found.atomic_create)),
+        ("refuses a closed slot in the same step".to_owned(), yes(|found| found.native_close)),
+        ("refuses a commit behind another predecessor".to_owned(), yes(|found| found.checks_predecessor)),
+        (
+            "bytes of a commit, at most".to_owned(),
+            each(&|system| system.capabilities.commit_bytes_max.to_string()),
+        ),
+    ];
+    let cases = cases();
+    let asked: Vec<_> = (1..)
+        .zip(CONTRACT)
+        .map(|(number, name)| {
+            let count = cases.get(&number).copied().unwrap_or(0);
+            (format!("{number} {name}"), each(&|_| count.to_string()))
+        })
+        .collect();
+    let mut page = String::from(
+        "# Backends\n\nWritten by a test, `crates/icecore/tests/backends.rs`, from what each backend of the build declares when it is opened. CI fails if this page says anything else.\n",
+    );
+    page += &table("What each declares", &names, &declared);
+    page += &table("Cases of the conformance kit, by number of the contract", &names, &asked);
+    page += "\nAll cases run on each system, in every run of the tests. A case may ask for several numbers, and some ask for what belongs to none.\n\n## What to know\n\n";
+    ABOUT.iter().for_each(|(system, _, about)| writeln!(page, "- **{system}.** {about}").unwrap());
+    page
+}
+
+fn table(title: &str, names: &[String], rows: &[(String, Vec<String>)]) -> String {
+    let mut table =
+        format!("\n## {title}\n\n| | {} |\n|{}\n", names.join(" | "), " --- |".repeat(names.len() + 1));
+    rows.iter().for_each(|(name, cells)| writeln!(table, "| {name} | {} |", cells.join(" | ")).unwrap());
+    table
+}
+
+fn survives(capabilities: &Capabilities) -> &'static str {
+    match capabilities.durability {
+        Durability::Process => "nothing",
+        Durability::Machine => "every process",
+        Durability::Disk => "power",
+        Durability::Replicated => "a machine",
+    }
+}
+
+#[tokio::test]
+async fn the_page_of_the_backends_says_what_they_declare() {
+    let path = repository().join("docs/backends.md");
+    let page = page().await;
+    if std::env::var_os("ICECORE_BLESS").is_some() {
+        std::fs::write(&path, &page).unwrap();
+    }
+
+    assert_eq!(std::fs::read_to_string(path).unwrap(), page, "ICECORE_BLESS=1 writes it anew");
+}
+
+#[test]
+fn every_number_of_the_contract_has_a_case() {
+    let cases = cases();
+
+    let missing: Vec<_> = (1..=CONTRACT.len()).filter(|number| !cases.contains_key(number)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
