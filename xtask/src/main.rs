@@ -14,7 +14,8 @@ cargo xtask COMMAND
   check           format, lints, docs, unit tests, conformance on memory and file, Python checks: before each commit
   test [--yes] [--long]
                   installs what it needs (asks first, unless --yes), then runs everything; --long for the long runs
-  bench [ROUNDS]  benchmarks, each a ratio to a yardstick of the same run
+  bench [ROUNDS] [NAME …]
+                  benchmarks, each a ratio to a yardstick of the same run
 ";
 
 fn main() -> ExitCode {
@@ -25,8 +26,9 @@ fn main() -> ExitCode {
         Some("check") => check::run().map(|counts| println!("{}", counts.line())),
         Some("test") => test::run(flag("--yes"), flag("--long")),
         Some("bench") => {
-            let rounds = arguments.get(1).cloned().unwrap_or_else(|| "7".to_owned());
-            run::cargo(&["run", "--release", "--quiet", "--package", "icecore-bench", "--", &rounds])
+            let own = ["run", "--release", "--quiet", "--package", "icecore-bench", "--"];
+            let given = arguments.iter().skip(1).map(String::as_str);
+            run::cargo(&own.into_iter().chain(given).collect::<Vec<_>>())
         }
         Some("help" | "--help" | "-h") | None => {
             print!("{HELP}");

@@ -63,6 +63,7 @@ fn facts(shared: &Shared, index: &Index) -> Vec<(String, String)> {
         ("logs", index.logs.values().filter(|entry| !entry.slots.is_empty()).count().to_string()),
         ("commits", index.commits.to_string()),
         ("groups", index.groups.to_string()),
+        ("group_bytes", index.through.to_string()),
         ("durability_found", "fdatasync before every answer".to_owned()),
     ];
     facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()

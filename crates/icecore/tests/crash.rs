@@ -1,0 +1,184 @@
+//! Killed with -9 at a random moment, again and again: what was acknowledged is there, once, and each log is a dense prefix of
+//! what was sent to it.
+//!
+//! The writers are processes of this same program. 20 rounds a system; `ICECORE_LONG=1` runs 200. The seed is printed, and
+//! `ICECORE_SEED` runs it again; what the kernel does in between is its own.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test says so by failing; a writer prints what was acknowledged"
+)]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+
+use icecore::{Entry, EntryId, Event, Log, LogId, LogPrefix, Range, Store};
+use tokio::task::JoinSet;
+
+const TASKS: usize = 8;
+const STORE: &str = "ICECORE_CRASH_STORE";
+const WRITER: &str = "ICECORE_CRASH_WRITER";
+
+fn log(name: &str) -> LogId {
+    LogId::new("acme", "crash", name).unwrap()
+}
+
+/// The role of a writer process, which ends only by being killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "no test: the writer that the tests of this file start and kill"]
+async fn writer_process() {
+    let (url, writer) = (std::env::var(STORE).unwrap(), std::env::var(WRITER).unwrap());
+    let store = icecore::open(&url).await.unwrap();
+    let mut tasks = JoinSet::new();
+    for task in 0..TASKS {
+        // Every other task appends to a log that all writers share.
+        let name = if task % 2 == 0 { format!("{writer}-{task}") } else { "shared".to_owned() };
+        tasks.spawn(append_for_ever(store.log(log(&name)), format!("{writer}-{task}")));
+    }
+    tasks.join_all().await;
+}
+
+async fn append_for_ever(log: Log, name: String) {
+    let first = events(&log)
+        .await
+        .keys()
+        .filter(|id| id.rsplit_once('-').is_some_and(|(task, _)| task == name))
+        .count();
+    for number in first.. {
+        let id = format!("{name}-{number}");
+        let event =
+            Event::new("said", format!(r#"{{"number":{number},"padding":"{}"}}"#, "x".repeat(number % 700)));
+        let receipt = log.append(Entry::new(event).with_id(EntryId::new(&*id).unwrap())).await.unwrap();
+        let line = format!("ack {} {} {id}\n", log.id(), receipt.version);
+        // One write a line: a line that is cut short is not taken for another.
+        std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
+    }
+}
+
+/// The version of every entry, by its id.
+async fn events(log: &Log) -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
+    if log.head().await.unwrap().is_none() {
+        return found;
+    }
+    let mut reader = log.read(Range::default());
+    loop {
+        let page = reader.next_page().await.unwrap();
+        if page.is_empty() {
+            return found;
+        }
+        for event in page.into_iter().flat_map(|commit| commit.into_events()) {
+            let id = event.id.unwrap().as_str().to_owned();
+            assert_eq!(found.insert(id.clone(), event.version.0), None, "{id} is there twice");
+        }
+    }
+}
+
+fn start(url: &str, writer: usize) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["writer_process", "--exact", "--ignored", "--nocapture", "--quiet"])
+        .env(STORE, url)
+        .env(WRITER, format!("w{writer}"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Reads acknowledgements, kills the writer after so many, and gives all that it had printed.
+fn kill_after(mut child: Child, count: usize) -> Vec<(LogId, u64, String)> {
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut acknowledged = Vec::new();
+    let mut is_killed = count == 0;
+    if is_killed {
+        child.kill().unwrap();
+    }
+    while let Some(Ok(line)) = lines.next() {
+        let fields: Vec<&str> = line.split(' ').collect();
+        if let ["ack", log, version, id] = fields[..]
+            && let (Ok(log), Ok(version)) = (LogId::parse(log), version.parse())
+        {
+            acknowledged.push((log, version, id.to_owned()));
+        }
+        if acknowledged.len() >= count && !is_killed {
+            child.kill().unwrap();
+            is_killed = true;
+        }
+    }
+    let status = child.wait().unwrap();
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();
+    assert!(is_killed, "the writer ended by itself: {status}, {said}");
+    acknowledged
+}
+
+async fn check(store: &Store, acknowledged: &[(LogId, u64, String)], what: &str) {
+    let mut found = BTreeMap::new();
+    for id in store.all_logs(&LogPrefix::all()).await.unwrap() {
+        let events = events(&store.log(id.clone())).await;
+        let mut next: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut ordered: Vec<_> = events.iter().collect();
+        ordered.sort_by_key(|(id, version)| {
+            (**version, id.rsplit_once('-').map(|(_, number)| number.parse::<usize>().unwrap()))
+        });
+        for (id, _) in ordered {
+            let (task, number) = id.rsplit_once('-').unwrap();
+            let wanted = next.entry(task).or_default();
+            assert_eq!(
+                number.parse::<usize>().unwrap(),
+                *wanted,
+                "{what}: {task} has a hole or another order"
+            );
+            *wanted += 1;
+        }
+        found.insert(id, events);
+    }
+    for (log, version, id) in acknowledged {
+        let at = found.get(log).and_then(|events| events.get(id));
+        assert_eq!(at, Some(version), "{what}: {id} was acknowledged at version {version} of {log}");
+    }
+    let damage = store.verify(&LogPrefix::all(), |_| ()).await.unwrap().damage;
+    assert!(damage.is_empty(), "{what}: {damage:?}");
+}
+
+async fn killed_again_and_again(url: &str, writers: usize) {
+    let rounds = if std::env::var_os("ICECORE_LONG").is_some() { 200 } else { 20 };
+    let mut seed = std::env::var("ICECORE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x1CE_u64);
+    println!("seed {seed}, {rounds} rounds");
+    let mut chance = |below: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        usize::try_from(seed % below).unwrap()
+    };
+    let mut acknowledged = Vec::new();
+    for round in 0..rounds {
+        let killing: Vec<_> = (0..writers)
+            .map(|writer| {
+                // Now and then while it opens the store, or has just begun.
+                let count = if chance(4) == 0 { chance(3) } else { chance(400) };
+                let child = start(url, writer);
+                std::thread::spawn(move || kill_after(child, count))
+            })
+            .collect();
+        killing.into_iter().for_each(|killed| acknowledged.extend(killed.join().unwrap()));
+        let store = icecore::open(url).await.unwrap();
+        check(&store, &acknowledged, &format!("round {round}")).await;
+        store.shut_down().await.unwrap();
+    }
+    assert!(acknowledged.len() > rounds, "{} acknowledgements say nothing", acknowledged.len());
+    println!("{} acknowledged, all there", acknowledged.len());
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_on_file_survives_kill_9() {
+    let folder = tempfile::tempdir().unwrap();
+    killed_again_and_again(&format!("file:{}", folder.path().join("store").display()), 1).await;
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_on_sqlite_survives_kill_9_of_two_writers() {
+    let folder = tempfile::tempdir().unwrap();
+    killed_again_and_again(&format!("sqlite:{}", folder.path().join("store.db").display()), 2).await;
+}
