@@ -48,27 +48,35 @@ fn encode(blob: &BlobId, content: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) fn put(disk: &dyn Disk, blob: &BlobId, content: &[u8]) -> Result<bool> {
-    let write = || -> io::Result<bool> {
-        let folder = folder(blob.log());
+    let folder = folder(blob.log());
+    let temporary =
+        format!("{FOLDER}/{TEMPORARY}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let write = || -> io::Result<()> {
         disk.make_dir(&folder)?;
-        let temporary =
-            format!("{FOLDER}/{TEMPORARY}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let written = disk.create(&temporary, 0).and_then(|file| {
-            file.write_at(&encode(blob, content), 0)?;
-            file.sync()
-        });
-        let published = written.and_then(|()| disk.publish(&temporary, &path(blob)));
-        let is_new = published.inspect_err(|_| {
-            // On a full disk each attempt would leave a file behind.
-            let _ = disk.remove(&temporary);
-        })?;
+        let file = disk.create(&temporary, 0)?;
+        file.write_at(&encode(blob, content), 0)?;
+        file.sync()
+    };
+    // What a failed attempt leaves would fill a disk.
+    let remove = || drop(disk.remove(&temporary));
+    write().map_err(|error| {
+        remove();
+        unavailable("writing a blob", error).with("blob", blob)
+    })?;
+    let publish = || -> io::Result<bool> {
+        let is_new = disk.publish(&temporary, &path(blob)).inspect_err(|_| remove())?;
         // Also when it was there: the one who put it may not have come this far.
         disk.sync_dir(&folder)?;
         disk.sync_dir(FOLDER)?;
         disk.sync_dir("")?;
         Ok(is_new)
     };
-    write().map_err(|error| unavailable("writing a blob", error).with("blob", blob))
+    publish().map_err(|error| unknown("writing a blob", blob, error))
+}
+
+/// From when the blob's name has changed, if only in memory, until that is durable.
+fn unknown(doing: &'static str, blob: &BlobId, error: io::Error) -> Error {
+    Error::new(ErrorKind::Unknown, doing).with("blob", blob).because(error).advise("Do the same again")
 }
 
 /// A blob's file, the offset of its content, and its length, its head checked.
@@ -163,20 +171,17 @@ pub(crate) fn list(disk: &dyn Disk, log: &LogId, prefix: &str) -> Result<Vec<Blo
 }
 
 pub(crate) fn delete(disk: &dyn Disk, blob: &BlobId) -> Result<()> {
-    let is_missing =
+    let is_absent =
         |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
-    let removed = match disk.remove(&path(blob)) {
-        // It may have been removed by a call that failed before this was durable.
-        Err(error) if is_missing(&error) => Ok(()),
-        removed => removed,
-    };
-    let synced = removed.and_then(|()| match disk.sync_dir(&folder(blob.log())) {
-        Err(error) if is_missing(&error) => Ok(()),
-        synced => synced,
-    });
-    synced.map_err(|error| {
-        Error::new(ErrorKind::Unavailable, "deleting a blob").with("blob", blob).because(error)
-    })
+    match disk.remove(&path(blob)) {
+        Err(error) if !is_absent(&error) => return Err(unknown("deleting a blob", blob, error)),
+        _ => {}
+    }
+    // Also when it was gone: the one who deleted it may not have come this far, and then it would come back.
+    match disk.sync_dir(&folder(blob.log())) {
+        Err(error) if !is_absent(&error) => Err(unknown("deleting a blob", blob, error)),
+        _ => Ok(()),
+    }
 }
 
 /// Removes what a put that died left behind.

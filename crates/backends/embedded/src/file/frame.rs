@@ -17,6 +17,8 @@ pub(crate) const SEGMENT_HEAD: u64 = 32;
 pub(crate) const MARK_BYTES: usize = 28;
 /// Where the two copies of the mark are in their file.
 pub(crate) const MARK_SLOTS: [u64; 2] = [0, 4_096];
+/// Where a writer that ended well leaves a third one: through its LSN nothing is left to be done again.
+pub(crate) const CLOSED_SLOT: u64 = 8_192;
 
 const FIXED: usize = 28;
 const HAS_BODY: u8 = 1;
@@ -101,7 +103,10 @@ impl Head {
     /// What a damaged head must have been if a single bit of it was flipped. Only ever used to name the damage and to go on behind it.
     pub fn repair(bytes: &[u8], salt: u32) -> Option<Self> {
         let mut copy = bytes[..bytes.len().min(FIXED + LogId::BYTES_MAX + 4)].to_vec();
-        (0..copy.len() * 8).find_map(|bit| {
+        // Where the head ends if its name's length is right; if it is not, that is where the bit is.
+        let name_bytes = usize::from(u16::from_le_bytes([*copy.get(2)?, *copy.get(3)?]));
+        let end = (FIXED + name_bytes + 4).min(copy.len());
+        (2 * 8..4 * 8).chain(0..end * 8).find_map(|bit| {
             copy[bit / 8] ^= 1 << (bit % 8);
             let found = Self::parse(&copy, salt);
             copy[bit / 8] ^= 1 << (bit % 8);

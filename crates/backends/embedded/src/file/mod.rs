@@ -56,8 +56,8 @@ use index::Index;
 pub(crate) const COMMIT_BYTES_MAX: usize = 80 << 20;
 /// The most bytes of the commits in one call.
 pub(crate) const REQUEST_BYTES_MAX: usize = 1 << 30;
-/// How often a read that found damage looks again, because somebody may have destroyed those bytes since it looked.
-const LOOKS_MAX: usize = 5;
+/// How often a read that failed looks again, because somebody may have destroyed those bytes since it looked.
+const LOOKS_MAX: usize = 16;
 
 /// Whether a store is opened to write or only to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -220,17 +220,23 @@ impl FileStore {
         if self.shared.is_shut_down.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
     }
 
-    /// Reads, and looks again where bytes are not what they should be: they may have been destroyed since we looked.
+    /// Reads. Bytes are destroyed only after the index says so, so what fails may be what somebody has dropped or swept since
+    /// we looked: as long as the store goes on, it is looked at again.
     fn read_again<T>(&self, read: impl Fn(&Shared) -> Result<T>) -> Result<T> {
-        for _ in 1..LOOKS_MAX {
+        self.refresh()?;
+        let mut looks = 0;
+        loop {
+            let through = self.shared.read().through;
+            let outcome = read(&self.shared);
+            looks += 1;
+            if outcome.is_ok() || looks == LOOKS_MAX {
+                return outcome;
+            }
             self.refresh()?;
-            match read(&self.shared) {
-                Err(error) if error.kind() == ErrorKind::Corrupt => {}
-                done => return done,
+            if self.shared.read().through == through && looks > 1 {
+                return outcome;
             }
         }
-        self.refresh()?;
-        read(&self.shared)
     }
 
     /// Reading begins with a look at how far the writer has come, if that is another process.

@@ -16,15 +16,19 @@ use super::{Shared, scan, unavailable};
 /// How much is read at once where the next commits are near.
 const WINDOW: usize = 64 << 10;
 
-/// Bytes of a segment that were read.
+/// Bytes of a segment that were read. A segment's file may go on behind its last group, with what is no part of the store.
 #[derive(Default)]
 struct Window {
+    segment: u32,
     lsn: u64,
     bytes: Bytes,
 }
 
 impl Window {
-    fn get(&self, lsn: u64, bytes: usize) -> Option<Bytes> {
+    fn get(&self, segment: &Segment, lsn: u64, bytes: usize) -> Option<Bytes> {
+        if segment.number != self.segment {
+            return None;
+        }
         let start = usize::try_from(lsn.checked_sub(self.lsn)?).ok()?;
         let end = start.checked_add(bytes)?;
         (end <= self.bytes.len()).then(|| self.bytes.slice(start..end))
@@ -185,7 +189,7 @@ fn read_commit(
     let damaged = |what| {
         scan::commit_damage(log, version.0, &Segment::name(segment.number), segment.offset(slot.lsn), what)
     };
-    let bytes = match window.get(slot.lsn, wanted) {
+    let bytes = match window.get(segment, slot.lsn, wanted) {
         Some(bytes) => bytes,
         None => {
             let mut bytes = vec![0; if is_run { wanted.max(WINDOW) } else { wanted }];
@@ -193,8 +197,8 @@ fn read_commit(
             bytes.truncate(read.map_err(|error| {
                 unavailable("reading a commit", error).with("log", log).with("version", version)
             })?);
-            *window = Window { lsn: slot.lsn, bytes: bytes.into() };
-            window.get(slot.lsn, wanted).ok_or_else(|| damaged("its frame is cut short"))?
+            *window = Window { segment: segment.number, lsn: slot.lsn, bytes: bytes.into() };
+            window.get(segment, slot.lsn, wanted).ok_or_else(|| damaged("its frame is cut short"))?
         }
     };
     let head = frame::Head::parse(&bytes, segment.salt)

@@ -1,5 +1,6 @@
 //! Opening: what a crash left is repaired before anything is answered; a reader repairs nothing.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -63,7 +64,7 @@ pub(crate) fn open_to_write(shared: &Arc<Shared>, settings: Settings) -> Result<
             "Commits may be lost, and it cannot be told of which logs, so nothing is written here any more. Copy what is whole to a new store with `icecore copy`, or restore this one",
         ));
     }
-    let was_closed = was_closed(&index).map_err(failed)?;
+    let was_closed = marked.closed == index.through;
     let capacity = settle(&*shared.disk, &mut index, sure)?;
     let salt = index.segments.last().map_or_else(new_salt, |segment| segment.salt);
     let (end, (last, last_bytes)) = (index.through, index.last_group);
@@ -77,6 +78,7 @@ pub(crate) fn open_to_write(shared: &Arc<Shared>, settings: Settings) -> Result<
         salt,
         capacity,
         settings,
+        punched: BTreeSet::new(),
         owes_punches: false,
         _lock: lock,
     };
@@ -88,7 +90,7 @@ pub(crate) fn open_to_write(shared: &Arc<Shared>, settings: Settings) -> Result<
         writer.write(&mut Group::new(salt))?;
     }
     if !was_closed {
-        repeat_drops(shared).map_err(failed)?;
+        writer.punched = repeat_drops(shared).map_err(failed)?;
     }
     Ok(writer)
 }
@@ -99,14 +101,6 @@ fn new_salt() -> u32 {
     RandomState::new().hash_one(0) as u32
 }
 
-/// Whether the last writer ended well: then its last segment ends with an empty group, and nothing is left to be done again.
-fn was_closed(index: &Index) -> io::Result<bool> {
-    match index.segments.last() {
-        Some(last) => Ok(index.last_group.1 == 0 && last.file.bytes()? == last.offset(index.through)),
-        None => Ok(true),
-    }
-}
-
 /// Makes what is above the durable mark durable, in a new segment: the old one may show bytes that never reached the disk.
 /// The length of the segment that is written next.
 fn settle(disk: &dyn Disk, index: &mut Index, sure: u64) -> Result<u64> {
@@ -114,6 +108,14 @@ fn settle(disk: &dyn Disk, index: &mut Index, sure: u64) -> Result<u64> {
     let Some(last) = index.segments.last().cloned() else {
         return Ok(0);
     };
+    // What is behind the base of the next segment is no part of the store: the writer died before it cut it off. It may be
+    // a copy of groups, with bodies that will have to be destroyed.
+    for pair in index.segments.windows(2) {
+        let bytes = pair[0].offset(pair[1].base);
+        if pair[0].file.bytes().map_err(failed)? > bytes {
+            pair[0].file.resize(bytes).map_err(failed)?;
+        }
+    }
     let sure = sure.max(last.base);
     if index.through > sure {
         let mut tail = vec![0; usize::try_from(index.through - sure).unwrap_or(usize::MAX)];
@@ -127,9 +129,10 @@ fn settle(disk: &dyn Disk, index: &mut Index, sure: u64) -> Result<u64> {
     Ok(index.segments.last().map_or(0, |active| active.offset(index.through)))
 }
 
-/// A body whose going was durable may still be there: the writer died before it destroyed it.
-fn repeat_drops(shared: &Shared) -> io::Result<()> {
+/// A body whose going was durable may still be there: the writer died before it destroyed it. The segments that are changed.
+fn repeat_drops(shared: &Shared) -> io::Result<BTreeSet<u32>> {
     let index = shared.read();
+    let mut punched = BTreeSet::new();
     let dropped: Vec<(LogId, u64, Slot)> = index
         .logs
         .iter()
@@ -146,9 +149,10 @@ fn repeat_drops(shared: &Shared) -> io::Result<()> {
         if let Some(head) = frame::Head::parse(&bytes, segment.salt).filter(|head| head.body_bytes > 0) {
             let body = segment.offset(lsn) + head.bytes as u64 + u64::from(slot.header_bytes);
             segment.file.punch(body, u64::from(head.body_bytes))?;
+            punched.insert(segment.number);
         }
     }
-    Ok(())
+    Ok(punched)
 }
 
 pub(crate) fn open_to_read(shared: &Shared) -> Result<()> {

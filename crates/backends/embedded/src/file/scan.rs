@@ -12,7 +12,7 @@ use icecore_log::{Error, ErrorKind, LogId};
 
 use super::disk::{Disk, DiskFile};
 use super::frame::{
-    self, GROUP_HEAD, Head, Kind, MARK_BYTES, MARK_SLOTS, SEGMENT_HEAD, SegmentHead, parse_mark,
+    self, CLOSED_SLOT, GROUP_HEAD, Head, Kind, MARK_BYTES, MARK_SLOTS, SEGMENT_HEAD, SegmentHead, parse_mark,
 };
 use super::index::{Added, Index, Segment, Slot};
 
@@ -21,6 +21,8 @@ use super::index::{Added, Index, Segment, Slot};
 pub(crate) struct Marks {
     pub sequence: u64,
     pub durable: u64,
+    /// Through where the last writer that ended well had nothing left to do.
+    pub closed: u64,
     /// By offset.
     pub damage: Vec<(u64, Error)>,
 }
@@ -29,10 +31,11 @@ pub(crate) const MARK_FILE: &str = "MARK";
 
 pub(crate) fn read_marks(file: &dyn DiskFile) -> io::Result<Marks> {
     let mut marks = Marks::default();
-    for offset in MARK_SLOTS {
+    for offset in MARK_SLOTS.into_iter().chain([CLOSED_SLOT]) {
         let mut bytes = [0; MARK_BYTES];
         file.read_at(&mut bytes, offset)?;
         match parse_mark(&bytes) {
+            Some((_, closed)) if offset == CLOSED_SLOT => marks.closed = closed,
             Some((sequence, durable)) if sequence >= marks.sequence => {
                 (marks.sequence, marks.durable) = (sequence, durable)
             }
@@ -328,7 +331,7 @@ pub(crate) fn open_marks(disk: &dyn Disk, write: bool) -> io::Result<Option<Arc<
     match disk.open(MARK_FILE, write) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound && write => {
-            let file = disk.create(MARK_FILE, MARK_SLOTS[1] + MARK_BYTES as u64)?;
+            let file = disk.create(MARK_FILE, CLOSED_SLOT + MARK_BYTES as u64)?;
             disk.sync_dir("")?;
             Ok(Some(file))
         }

@@ -4,6 +4,7 @@
 //! not write, and a second sync may succeed): the writer is poisoned, and only opening the store again, which trusts no
 //! tail, goes on.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use icecore_log::{Error, ErrorKind, LogId, Result, Swept};
 use tokio::sync::oneshot;
 
 use super::disk::{Disk, DiskFile};
-use super::frame::{self, GROUP_HEAD, MARK_SLOTS, SEGMENT_HEAD, SegmentHead};
+use super::frame::{self, CLOSED_SLOT, GROUP_HEAD, MARK_SLOTS, SEGMENT_HEAD, SegmentHead};
 use super::group::{Group, Request};
 use super::index::{Segment, Slot};
 use super::{Settings, Shared, unavailable};
@@ -31,6 +32,8 @@ pub(crate) struct Writer {
     /// The length of the active segment's file.
     pub capacity: u64,
     pub settings: Settings,
+    /// Segments in which bytes were destroyed, which is not durable yet.
+    pub punched: BTreeSet<u32>,
     /// Bytes that should be gone could not be destroyed: the next writer has to.
     pub owes_punches: bool,
     /// Held until the last byte is written, whoever still holds a handle of the store.
@@ -199,6 +202,7 @@ impl Writer {
         let index = self.shared.read();
         for (log, slot) in dropped {
             self.owes_punches |= self.shared.punch_body(&index, log, *slot).is_err();
+            self.punched.extend(index.segment_of(slot.lsn).map(|segment| segment.number));
         }
     }
 
@@ -264,18 +268,24 @@ impl Writer {
         Ok(segment)
     }
 
-    /// A last mark, and the unused tail is cut.
+    /// A last mark, and the unused tail is cut; then it is said that nothing is left to be done.
     fn finish(&mut self) -> Result<()> {
         match self.write(&mut Group::new(self.salt)) {
             // All is durable without it.
             Err(error) if error.kind() == ErrorKind::Unavailable => return Ok(()),
             written => drop(written?),
         }
-        let active = self.shared.read().segments.last().cloned();
+        let segments = self.shared.read().segments.clone();
         let cut = || -> io::Result<()> {
-            if let (Some(active), false) = (&active, self.owes_punches) {
+            if let Some(active) = segments.last() {
                 active.file.resize(active.offset(self.end))?;
                 active.file.sync()?;
+            }
+            for segment in segments.iter().filter(|segment| self.punched.contains(&segment.number)) {
+                segment.file.sync()?;
+            }
+            if !self.owes_punches {
+                self.marks.write_at(&frame::mark(self.mark_sequence, self.end), CLOSED_SLOT)?;
             }
             self.marks.sync()
         };

@@ -1,4 +1,14 @@
-//! The contract, and this backend's own promises.
+//! The contract, and this backend's own promises: what a loss of power, a failing disk, a full one, a flipped bit and a reader in
+//! another process may do to it. `ICECORE_SEED=7` runs one seed, `ICECORE_LONG=1` many more.
+
+mod chance;
+mod disk;
+mod faults;
+mod machine;
+mod power;
+mod reader;
+mod session;
+mod story;
 
 mod conformance {
     use std::path::Path;

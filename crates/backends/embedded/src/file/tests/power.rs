@@ -1,0 +1,144 @@
+//! The power goes at any moment.
+
+use super::chance::{Chance, Told, seeds};
+use super::disk::ModelDisk;
+use super::machine::{Machine, Operation};
+use super::session::{Session, block_on, record, settings};
+use super::story::Story;
+
+const STEPS: usize = 50;
+
+/// The last operations before a cut, for people.
+fn last(trace: &[Operation]) -> String {
+    let shown: Vec<String> = trace.iter().rev().take(30).rev().map(ToString::to_string).collect();
+    shown.join("\n  ")
+}
+
+/// Opens a store after a cut, and checks it; a dropped body is nowhere on the disk any more.
+async fn recover(machine: Machine, seed: u64, story: Story, chance: &mut Chance) -> Session {
+    let disk = ModelDisk::new(machine, Chance::new(chance.next()));
+    let mut session = Session::begin(disk, settings(seed), story, Chance::new(chance.next())).unwrap();
+    session.story.check_after_a_cut(&session.store).await;
+    // Looking for bytes everywhere takes its time.
+    if chance.one_in(16) {
+        let machine = session.disk.machine();
+        for body in session.story.destroyed() {
+            assert_eq!(machine.files_with(&body[..16]), [""; 0], "a body was destroyed, and is there");
+        }
+    }
+    session
+}
+
+/// What was acknowledged is there, what was not sent is not, each log is a prefix of what was sent, what was closed or dropped stays
+/// so, and a cut is no damage; then the same again for what was done after the first cut.
+#[test]
+fn a_cut_after_any_operation_loses_nothing_that_was_acknowledged() {
+    for seed in seeds(3) {
+        block_on(async {
+            let told = Told(format!("ICECORE_SEED={seed}, recording"));
+            let recorded = record(seed, STEPS).await;
+            drop(told);
+            let trace = recorded.disk.trace();
+            let mut machine = Machine::default();
+            for cut in 0..=trace.len() {
+                if cut > 0 {
+                    machine.apply(&trace[cut - 1]).unwrap();
+                }
+                for survival in 0..2 {
+                    let at = format!("ICECORE_SEED={seed}, cut={cut}, survival={survival}");
+                    let _told = Told(format!("{at} after\n  {}", last(&trace[..cut])));
+                    let mut chance = Chance::of(seed, &[cut, survival]);
+                    let cut_once = machine.cut(&mut chance);
+
+                    let mut session = recover(cut_once, seed, recorded.story_at(cut), &mut chance).await;
+                    session.go_on(2).await.unwrap();
+                    let cut_twice = session.disk.machine().cut(&mut chance);
+
+                    let _told = Told(format!("the second cut, after\n  {}", last(&session.disk.trace())));
+                    recover(cut_twice, seed, session.story.clone(), &mut chance).await;
+                }
+            }
+        });
+    }
+}
+
+/// Opening writes too. It copies what it is not sure of, and a copy that is half done must not hide what it is a copy of.
+#[test]
+fn a_cut_during_recovery_loses_nothing_either() {
+    for seed in seeds(3) {
+        block_on(async {
+            let told = Told(format!("ICECORE_SEED={seed}, recording"));
+            let recorded = record(seed, STEPS).await;
+            drop(told);
+            let trace = recorded.disk.trace();
+            let mut machine = Machine::default();
+            for (cut, operation) in trace.iter().enumerate() {
+                machine.apply(operation).unwrap();
+                let mut chance = Chance::of(seed, &[cut]);
+                if !chance.one_in(6) {
+                    continue;
+                }
+                let cut_once = machine.cut(&mut chance);
+                let disk = ModelDisk::new(cut_once.clone(), Chance::new(chance.next()));
+                let story = recorded.story_at(cut + 1);
+                let opened = Session::begin(disk, settings(seed), Story::default(), chance.clone()).unwrap();
+                // Before the store is dropped, which writes too.
+                let recovery = opened.disk.trace();
+
+                let mut machine = cut_once;
+                for (step, operation) in recovery.iter().enumerate() {
+                    machine.apply(operation).unwrap();
+                    let at = format!("ICECORE_SEED={seed}, cut={cut}, again={step}");
+                    let _told = Told(format!(
+                        "{at} after\n  {}\nand\n  {}",
+                        last(&trace[..=cut]),
+                        last(&recovery[..=step])
+                    ));
+                    let mut chance = Chance::of(seed, &[cut, step]);
+                    let cut_twice = machine.cut(&mut chance);
+
+                    let mut session = recover(cut_twice, seed, story.clone(), &mut chance).await;
+
+                    if chance.one_in(4) {
+                        session.go_on(1).await.unwrap();
+                        let cut_thrice = session.disk.machine().cut(&mut chance);
+                        recover(cut_thrice, seed, session.story.clone(), &mut chance).await;
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// A process that dies leaves its machine as it was: what the next one is shown need not be durable, and it must be once that one has
+/// shown it to anybody.
+#[test]
+fn what_opening_shows_after_a_process_died_survives_a_cut() {
+    for seed in seeds(3) {
+        block_on(async {
+            let told = Told(format!("ICECORE_SEED={seed}, recording"));
+            let recorded = record(seed, STEPS).await;
+            drop(told);
+            let trace = recorded.disk.trace();
+            let mut machine = Machine::default();
+            for (position, operation) in trace.iter().enumerate() {
+                machine.apply(operation).unwrap();
+                let at = format!("ICECORE_SEED={seed}, died={position}");
+                let _told = Told(format!("{at} after\n  {}", last(&trace[..=position])));
+                let mut chance = Chance::of(seed, &[9, position]);
+                let disk = ModelDisk::new(machine.clone(), Chance::new(chance.next()));
+                let story = recorded.story_at(position + 1);
+
+                let mut session = Session::begin(disk, settings(seed), story, chance.clone()).unwrap();
+                session.story.check(&session.store).await;
+
+                let machine = session.disk.machine();
+                recover(machine.cut(&mut chance), seed, session.story.clone(), &mut chance).await;
+                session.go_on(1).await.unwrap();
+                let _told = Told(format!("and then\n  {}", last(&session.disk.trace())));
+                let machine = session.disk.machine();
+                recover(machine.cut(&mut chance), seed, session.story.clone(), &mut chance).await;
+            }
+        });
+    }
+}
