@@ -57,6 +57,9 @@ pub(crate) fn open_to_write(shared: &Arc<Shared>, settings: Settings) -> Result<
     let marked = scan::read_marks(&*marks).map_err(failed)?;
     let mut index = Index::default();
     scan::find_segments(&*shared.disk, &mut index, true).map_err(failed)?;
+    for (offset, error) in marked.damage {
+        index.note(scan::MARK_FILE.to_owned(), offset, error, false);
+    }
     let sure = scan::catch_up(&mut index, marked.durable, Tail::Take).map_err(failed)?;
     if let Some(loss) = index.loss() {
         // To go on would be to give slots away that are taken, and to write behind bytes that nobody can get past.

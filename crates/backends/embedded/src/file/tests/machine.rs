@@ -196,6 +196,14 @@ impl Machine {
         &self.files[file].shown
     }
 
+    pub fn all_files(&self) -> Vec<String> {
+        self.shown
+            .iter()
+            .filter(|(_, node)| **node != Node::Directory)
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
     /// The names in a directory.
     pub fn list(&self, name: &str) -> Vec<String> {
         let names = self.shown.keys().filter(|path| parent(path) == name);

@@ -2,6 +2,7 @@
 //! another process may do to it. `ICECORE_SEED=7` runs one seed, `ICECORE_LONG=1` many more.
 
 mod chance;
+mod damage;
 mod disk;
 mod faults;
 mod machine;

@@ -114,7 +114,7 @@ fn a_cut_during_recovery_loses_nothing_either() {
 /// shown it to anybody.
 #[test]
 fn what_opening_shows_after_a_process_died_survives_a_cut() {
-    for seed in seeds(3) {
+    for seed in seeds(2) {
         block_on(async {
             let told = Told(format!("ICECORE_SEED={seed}, recording"));
             let recorded = record(seed, STEPS).await;

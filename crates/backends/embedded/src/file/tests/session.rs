@@ -61,18 +61,14 @@ pub struct Session {
 impl Session {
     pub fn begin(disk: ModelDisk, settings: Settings, story: Story, chance: Chance) -> Result<Self> {
         let store = open(&disk, Access::ReadWrite, &settings)?;
-        Ok(Self {
-            disk,
-            store,
-            story,
-            chance,
-            settings,
-            history: Vec::new(),
-            is_open: true,
-            is_unmarked: false,
-            patience: 100,
-            marks: 0,
-        })
+        Ok(Self::with(store, disk, settings, story, chance))
+    }
+
+    /// With a store that may be on another disk.
+    pub fn with(store: FileStore, disk: ModelDisk, settings: Settings, story: Story, chance: Chance) -> Self {
+        let history = Vec::new();
+        let (is_open, is_unmarked, patience, marks) = (true, false, 100, 0);
+        Self { disk, store, story, chance, settings, history, is_open, is_unmarked, patience, marks }
     }
 
     fn note(&mut self) {
