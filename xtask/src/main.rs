@@ -1,6 +1,8 @@
 //! `cargo xtask …`: everything that a developer or CI runs.
 
 mod check;
+mod mutants;
+mod promises;
 mod quickstart;
 mod run;
 mod test;
@@ -14,6 +16,8 @@ cargo xtask COMMAND
   check           format, lints, docs, unit tests, conformance on memory and file, Python checks: before each commit
   test [--yes] [--long]
                   installs what it needs (asks first, unless --yes), then runs everything; --long for the long runs
+  mutants [TEST …]
+                  breaks the code in a copy, promise by promise, and looks whether the tests notice
   bench [ROUNDS] [NAME …]
                   benchmarks, each a ratio to a yardstick of the same run
 ";
@@ -30,6 +34,7 @@ fn main() -> ExitCode {
             let given = arguments.iter().skip(1).map(String::as_str);
             run::cargo(&own.into_iter().chain(given).collect::<Vec<_>>())
         }
+        Some("mutants") => mutants::run(&arguments.iter().skip(1).map(String::as_str).collect::<Vec<_>>()),
         Some("help" | "--help" | "-h") | None => {
             print!("{HELP}");
             Ok(())

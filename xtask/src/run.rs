@@ -11,6 +11,16 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
+/// The files that git tracks or would track, relative to the repository.
+pub fn tracked_files() -> Outcome<Vec<PathBuf>> {
+    let listing = command("git", &["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .output()
+        .map_err(|error| format!("git: {error}"))?;
+    let names = String::from_utf8_lossy(&listing.stdout).into_owned();
+    let files = names.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from);
+    Ok(files.filter(|file| root().join(file).is_file()).collect())
+}
+
 /// Tests that passed and failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {

@@ -161,20 +161,20 @@ impl Run {
                 .advise(advice))
         };
         let Some(first) = self.commits.first() else {
-            return invalid("a run has at least one commit");
+            return invalid("A run has at least one commit");
         };
         if first.version == Version::ZERO {
-            return invalid("versions begin at 1");
+            return invalid("Versions begin at 1");
         }
         if (first.version == Version::FIRST) != (self.previous == Hash::ZERO) {
-            return invalid("the first commit, and no other, has no predecessor");
+            return invalid("The first commit, and no other, has no predecessor");
         }
         for (commit, version) in self.commits.iter().zip(first.version.0..) {
             if commit.version.0 != version {
-                return invalid("a run's versions have no gap");
+                return invalid("A run's versions have no gap");
             }
             if commit.header.is_empty() {
-                return invalid("a commit has a header");
+                return invalid("A commit has a header");
             }
             if commit.len() > commit_bytes_max {
                 return Err(Error::new(crate::ErrorKind::Invalid, "creating a commit")

@@ -26,7 +26,7 @@ impl LogId {
         let mut name = String::with_capacity(tenant.len() + kind.len() + key.len() + 2);
         for (index, part) in [tenant, kind, key].into_iter().enumerate() {
             if part.is_empty() {
-                return Err(invalid(&[tenant, kind, key].join("/"), "a part of the name is empty"));
+                return Err(invalid(&[tenant, kind, key].join("/"), "A part of the name is empty"));
             }
             if index > 0 {
                 name.push('/');
@@ -36,7 +36,7 @@ impl LogId {
         if name.len() > Self::BYTES_MAX {
             return Err(invalid(
                 &name,
-                "it is longer than 512 bytes when escaped; hash the key, and keep it in the events",
+                "It is longer than 512 bytes when escaped; hash the key, and keep it in the events",
             ));
         }
         Ok(Self(name.into()))
@@ -51,13 +51,13 @@ impl LogId {
         let (Some(tenant), Some(kind), Some(key), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
-            return Err(invalid(escaped, "a log is named tenant/kind/key, such as acme/session/s-42"));
+            return Err(invalid(escaped, "A log is named tenant/kind/key, such as acme/session/s-42"));
         };
         let id = Self::new(&unescape(escaped, tenant)?, &unescape(escaped, kind)?, &unescape(escaped, key)?)?;
         if id.as_str() == escaped {
             return Ok(id);
         }
-        Err(invalid(escaped, "other bytes than A-Z a-z 0-9 _ . - stand as =XX, such as =20 for a space")
+        Err(invalid(escaped, "Other bytes than A-Z a-z 0-9 _ . - stand as =XX, such as =20 for a space")
             .with("escaped", id))
     }
 
@@ -144,7 +144,7 @@ impl LogPrefix {
         {
             return Err(invalid(
                 escaped,
-                "a prefix is the beginning of an escaped name, such as acme/session/",
+                "A prefix is the beginning of an escaped name, such as acme/session/",
             ));
         }
         Ok(Self(escaped.into()))
@@ -191,7 +191,7 @@ impl BlobId {
     pub fn new(log: LogId, name: &str) -> Result<Self> {
         let fits = (1..=Self::NAME_BYTES_MAX).contains(&name.len());
         if !fits || !name.bytes().all(is_plain) || name.bytes().all(|byte| byte == b'.') {
-            return Err(invalid(name, "a blob's name has 1 to 128 of A-Z a-z 0-9 _ . -"));
+            return Err(invalid(name, "A blob's name has 1 to 128 of A-Z a-z 0-9 _ . -"));
         }
         Ok(Self { log, name: name.into() })
     }
@@ -230,7 +230,7 @@ fn is_plain(byte: u8) -> bool {
 
 fn escaped_part(part: &str) -> Result<String> {
     if part.is_empty() {
-        return Err(invalid(part, "a part of the name is empty"));
+        return Err(invalid(part, "A part of the name is empty"));
     }
     let mut escaped = String::with_capacity(part.len());
     escape(part, &mut escaped);
@@ -263,13 +263,13 @@ fn unescape(name: &str, part: &str) -> Result<String> {
         }
         let digit = |index: usize| after.get(index).and_then(|byte| char::from(*byte).to_digit(16));
         let (Some(high), Some(low)) = (digit(0), digit(1)) else {
-            return Err(invalid(name, "= is followed by two hexadecimal digits"));
+            return Err(invalid(name, "The sign = is followed by two hexadecimal digits"));
         };
         // Two digits below 16 make a byte.
         bytes.push((high * 16 + low) as u8);
         rest = &after[2..];
     }
-    String::from_utf8(bytes).map_err(|_| invalid(name, "the escaped bytes are not UTF-8"))
+    String::from_utf8(bytes).map_err(|_| invalid(name, "The escaped bytes are not UTF-8"))
 }
 
 #[cfg(test)]
