@@ -326,6 +326,20 @@ impl State {
         }
     }
 
+    /// Whether the commit in flight may be there already.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.in_flight.as_ref().is_some_and(|in_flight| in_flight.in_doubt)
+    }
+
+    /// It will never be told whether the commit in flight was written: its callers hear so, and the log's end is looked for again.
+    pub(crate) fn give_up_in_flight(&mut self, log: &LogId) {
+        let error = Error::new(ErrorKind::Unknown, "appending")
+            .with("log", log)
+            .advise("Its slot was trimmed before an answer came: resolve it by its id, or read the log before you retry");
+        self.failed(&error);
+        self.known = Known::Nothing;
+    }
+
     /// Whether anybody still waits for the commit in flight.
     pub(crate) fn is_awaited(&self) -> bool {
         self.in_flight.as_ref().is_some_and(|in_flight| !in_flight.pending.iter().all(Pending::is_alone))

@@ -59,8 +59,9 @@ pub(crate) async fn win_a_slot(inner: &Arc<Inner>, active: &Arc<Active>) -> Resu
     let (answer, outcome) = oneshot::channel();
     join(inner, active, Pending::new(None, Expect::Any, Ticket::default(), answer));
     match tokio::time::timeout(inner.settings.append_timeout, outcome).await {
-        Ok(Ok(answer)) => answer.map(|_| ()),
-        Ok(Err(_)) | Err(_) => Err(Error::new(ErrorKind::Unavailable, "resolving an entry")
+        Ok(Ok(Ok(_))) => Ok(()),
+        Ok(Ok(Err(error))) if error.kind() != ErrorKind::Unknown => Err(error),
+        Ok(Ok(Err(_)) | Err(_)) | Err(_) => Err(Error::new(ErrorKind::Unavailable, "resolving an entry")
             .with("log", &active.id)
             .advise("It is still not known whether it was written: ask again")),
     }
@@ -139,6 +140,10 @@ fn apply(inner: &Arc<Inner>, turn: &Turn, answer: Created) {
             ids::keep_up(inner, turn, &mut state);
         }
         End::Taken => state.lost(),
+        End::Closed(_) | End::Gap if state.is_in_doubt() => {
+            // An earlier try may have landed and been trimmed since: neither "again" nor "nothing was written" would be true.
+            state.give_up_in_flight(&turn.id);
+        }
         End::Closed(_) | End::Gap => {
             // The log moved under us in a way that following it cannot tell: look at it from the start.
             state.lost();
@@ -153,8 +158,7 @@ fn apply(inner: &Arc<Inner>, turn: &Turn, answer: Created) {
             }
         }
         End::Failed(error) => {
-            let in_doubt = state.in_flight.as_ref().is_some_and(|in_flight| in_flight.in_doubt);
-            if in_doubt || error.kind() == ErrorKind::Unknown {
+            if state.is_in_doubt() || error.kind() == ErrorKind::Unknown {
                 doubt(inner, turn, state);
                 return;
             }

@@ -3,9 +3,11 @@
 
 mod support;
 
-use icecore_layers::Fate;
-use icecore_log::{EntryId, ErrorKind, Version};
+use icecore_embedded::Memory;
+use icecore_layers::{Fate, Fault};
+use icecore_log::{Backend, EntryId, ErrorKind, Version};
 use icecore_store::Resolved;
+use std::sync::Arc;
 use std::time::Duration;
 use support::*;
 
@@ -120,6 +122,28 @@ async fn resolve_says_no_only_when_nothing_can_land_any_more() {
 
     assert!(!landed[0][0].is_done(), "a late request landed after it was said not to: {landed:?}");
     assert_eq!(said(&log(&other)).await, ["zero"]);
+}
+
+/// The commit landed, its answer was lost, and another process trimmed it away before it was sent again: it was appended twice.
+#[tokio::test]
+async fn a_commit_in_doubt_whose_slot_was_closed_is_unknown_and_not_appended_again() {
+    let memory: Arc<dyn Backend> = Arc::new(Memory::default());
+    let backend = Arc::new(Fault::new(Arc::clone(&memory)));
+    let first = store(&backend);
+    log(&first).append(event("zero")).await.unwrap();
+    backend.plan([Fate::LoseAnswer]);
+
+    let enqueued = log(&first).append(entry("a", "one")).enqueue().await.unwrap();
+    while backend.sent().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    append_base(&log(&first), &memory).await;
+    memory.close(log(&first).id(), Version(2)).await.unwrap();
+    let behind = log(&first).append(event("behind")).await.unwrap();
+
+    assert_eq!(enqueued.receipt().await.unwrap_err().kind(), ErrorKind::Unknown);
+    assert_eq!(behind.version, Version(4));
+    assert_eq!(said(&log(&first)).await, ["behind"]);
 }
 
 #[tokio::test]
