@@ -114,12 +114,16 @@ pub async fn resolve(args: &ResolveArgs, store: &Store, output: &mut Output) -> 
     let id = EntryId::new(args.id.clone())?;
     match store.log(args.log.clone()).resolve(&id).await? {
         Resolved::Committed(receipt) => output.receipt(&receipt)?,
-        Resolved::NotCommitted if output.is_json() => {
-            output
-                .line(&json!({ "id": args.id, "log": args.log.as_str(), "committed": false }).to_string())?;
+        resolved if output.is_json() => {
+            let committed = (resolved == Resolved::NotCommitted).then_some(false);
+            let answer = json!({ "id": args.id, "log": args.log.as_str(), "committed": committed });
+            output.line(&answer.to_string())?;
         }
         Resolved::NotCommitted => {
-            output.line("It was not committed, and cannot be any more: append it again if you want it")?
+            output.line("It was not committed, and cannot be any more: append it again if you want it")?;
+        }
+        Resolved::Undetermined => {
+            output.line("It cannot be told any more: the log was trimmed before its ids were kept")?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -46,6 +46,9 @@ pub enum Resolved {
     Committed(Receipt),
     /// It is not, and no request still under way can put it there.
     NotCommitted,
+    /// It cannot be told any more: it is not found, and the log was trimmed before all of its ids were in id runs, which
+    /// outlive a trim. Whoever trims must call [`Log::keep_ids`] first, and then there is no such case.
+    Undetermined,
 }
 
 /// An append that has not been sent; `.await` sends it.
@@ -196,7 +199,7 @@ impl Log {
         Ok(Enqueued { log: self.id.clone(), has_id, deadline, timeout, outcome, ticket, _room: room })
     }
 
-    /// What became of the entry with this id: in the log or not, for certain.
+    /// What became of the entry with this id: in the log or not, for certain, unless the log was trimmed carelessly.
     ///
     /// To be able to say no, it takes a slot with an empty commit, so that no request still under way can land.
     ///
@@ -204,12 +207,18 @@ impl Log {
     /// As [`Log::append`].
     pub async fn resolve(&self, id: &EntryId) -> Result<Resolved> {
         let inner = &self.store.0;
-        if let Some(receipt) = ids::find(inner, &self.id, id).await? {
-            return Ok(Resolved::Committed(receipt));
+        let mut look = ids::find(inner, &self.id, id).await?;
+        // Behind a seal nothing can land anyway.
+        if look.receipt.is_none() && !look.sealed {
+            let won = crate::rounds::win_a_slot(inner, &inner.active(&self.id)).await;
+            look = ids::find(inner, &self.id, id).await?;
+            if look.receipt.is_none() && !look.sealed {
+                won?;
+            }
         }
-        crate::rounds::win_a_slot(inner, &inner.active(&self.id)).await?;
-        Ok(match ids::find(inner, &self.id, id).await? {
+        Ok(match look.receipt {
             Some(receipt) => Resolved::Committed(receipt),
+            None if look.is_unsure => Resolved::Undetermined,
             None => Resolved::NotCommitted,
         })
     }

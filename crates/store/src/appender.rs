@@ -353,7 +353,7 @@ fn twin<'a>(chosen: &'a mut [Pending], pending: &Pending) -> Option<&'a mut Pend
 
 /// The first receipt again, or an error if the id was used for other content.
 pub(crate) fn receipt_of_hit(log: &LogId, id: &EntryId, digest: Hash, hit: Hit, secret: Secret) -> Answer {
-    if hit.content_tag.is_some_and(|tag| tag != secret.content_tag(digest)) {
+    if hit.content.is_some_and(|content| !content.may_be(&secret.content_tag(digest))) {
         return Err(other_content(log).with("version", hit.version));
     }
     Ok(Receipt {

@@ -1,82 +1,74 @@
-//! Which ids a log has: recent ones in memory, older ones in *id runs*.
+//! Which ids a log has: recent ones in memory, older ones in *id runs* (`id_runs`).
 //!
-//! An id run is an owned blob, `ids-<incarnation>-<from>-<to>`, of twelve bytes for each id of the commits `from..=to`:
-//! the first eight bytes of the id's tag, big-endian, and the commit's offset from `from`; sorted. `docs/formats/id-run.md`
-//! specifies it. Tags are uniform, so one ranged read around the expected place finds a tag: a new process finds an id from
-//! a million commits ago in one listing and one read a run. Runs of one size are merged eight at a time, so there are few.
-//! A hit is confirmed in the commit's header, so that two ids may share their eight bytes. Runs are a cache: a missing
-//! one is made again from the headers, which live as long as the log.
+//! Tags are uniform, so one ranged read around the expected place finds a tag in a run: a new process finds an id from a
+//! million commits ago in one listing and one read a run. A hit is confirmed in the commit's header while it lives, so that
+//! two ids may share the bytes that a run keeps of them; behind a trim the run alone answers.
 
 use std::collections::HashMap;
-use std::sync::{Arc, MutexGuard};
+use std::ops::RangeInclusive;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use icecore_log::{
-    BlobId, EntryId, Error, ErrorKind, Header, Incarnation, LogId, PageLimit, Result, Version,
-};
+use futures_util::future::join_all;
+use icecore_log::{EntryId, Error, ErrorKind, Header, LogId, PageLimit, Result, Version};
 
 use crate::append::Receipt;
-use crate::appender::{Active, State, Tip, Turn};
-use crate::{Inner, appender, lock, open};
-use futures_util::future::join_all;
-
-const MAGIC: &[u8; 8] = b"ICEIDS01";
-const HEAD: u64 = 8 + 8 + 8;
-const RECORD: u64 = 12;
-/// Runs of more ids are not merged further: merging holds them in memory, 12 bytes each.
-const MERGED_IDS_MAX: u64 = 4 << 20;
+use crate::appender::{Active, Tip};
+use crate::id_runs::{self, RunInfo};
+use crate::{Inner, Log, lock, open};
 
 /// Where an id was seen.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hit {
     pub version: Version,
     pub entry: u32,
-    /// `None` if the header that would tell was trimmed.
-    pub content_tag: Option<[u8; 16]>,
+    /// `None` if its header says nothing of it.
+    pub content: Option<Content>,
 }
+
+/// What is known of a content's tag.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Content {
+    Whole([u8; 16]),
+    /// From an id run whose headers were trimmed.
+    FirstBytes([u8; 6]),
+}
+
+impl Content {
+    pub(crate) fn first_bytes(&self) -> [u8; 6] {
+        match self {
+            Self::Whole(tag) => std::array::from_fn(|index| tag[index]),
+            Self::FirstBytes(bytes) => *bytes,
+        }
+    }
+
+    pub(crate) fn may_be(&self, tag: &[u8; 16]) -> bool {
+        match self {
+            Self::Whole(own) => own == tag,
+            Self::FirstBytes(bytes) => tag.starts_with(bytes),
+        }
+    }
+}
+
+/// Ids by their tags.
+type Tags = HashMap<[u8; 16], Hit>;
 
 /// The ids of one log, as far as they are in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Ids {
     loaded: bool,
     /// Behind the last run.
-    current: HashMap<[u8; 16], Hit>,
+    current: Tags,
     /// Those of the last run, kept so that a look-up made just before it was written still counts.
-    before: HashMap<[u8; 16], Hit>,
+    before: Tags,
     /// Everything above it is in one of the two maps.
     floor: Version,
     runs: Vec<RunInfo>,
+    /// Ids through this version are in runs, or forgotten.
     runs_through: Version,
     through: Version,
+    /// Of the commits through this version some were trimmed before their ids were in a run: of an id that is not found
+    /// nobody can say any more that it never was there. Zero if there are none.
+    hole: Version,
     is_writing: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct RunInfo {
-    incarnation: Incarnation,
-    from: u64,
-    to: u64,
-    ids: u64,
-}
-
-impl RunInfo {
-    fn name(&self) -> String {
-        let incarnation: String = self.incarnation.0.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("ids-{incarnation}-{:016x}-{:016x}", self.from, self.to)
-    }
-
-    fn blob(&self, log: &LogId) -> Result<BlobId> {
-        BlobId::new(log.clone(), &self.name())
-    }
-
-    fn parse(name: &str, bytes: u64, incarnation: Incarnation) -> Option<Self> {
-        let mut parts = name.rsplitn(3, '-');
-        let to = u64::from_str_radix(parts.next()?, 16).ok()?;
-        let from = u64::from_str_radix(parts.next()?, 16).ok()?;
-        let ids = bytes.checked_sub(HEAD)? / RECORD;
-        let run = Self { incarnation, from, to, ids };
-        (run.name() == name && from <= to).then_some(run)
-    }
 }
 
 impl Ids {
@@ -85,8 +77,31 @@ impl Ids {
         Self { loaded: true, ..Self::default() }
     }
 
+    /// Of a log with these runs, before the headers behind them are taken up.
+    pub(crate) fn of_runs(runs: Vec<RunInfo>, hole: Version) -> Self {
+        let mut ids = Self { runs, ..Self::loaded_empty() };
+        let through = Version(ids.runs.last().map_or(0, |run| run.to));
+        (ids.floor, ids.runs_through, ids.through) = (through, through, through);
+        ids.forget_through(hole);
+        ids
+    }
+
+    /// The commits behind the last run were trimmed through here.
+    pub(crate) fn forget_through(&mut self, hole: Version) {
+        self.hole = self.hole.max(hole);
+        // The next run begins behind the hole.
+        self.before.extend(self.current.extract_if(|_, hit| hit.version <= hole));
+        for through in [&mut self.floor, &mut self.runs_through, &mut self.through] {
+            *through = hole.max(*through);
+        }
+    }
+
     pub(crate) fn is_loaded(&self) -> bool {
         self.loaded
+    }
+
+    pub(crate) fn has_hole(&self) -> bool {
+        self.hole > Version::ZERO
     }
 
     pub(crate) fn runs_through(&self) -> Version {
@@ -111,57 +126,78 @@ impl Ids {
         for (index, entry) in (0..).zip(&header.entries) {
             if let Some(tag) = entry.id_tag {
                 // The first of two equal ids counts; there are none, unless somebody wrote past us.
-                let hit = Hit { version: header.version, entry: index, content_tag: entry.content_tag };
+                let content = entry.content_tag.map(Content::Whole);
+                let hit = Hit { version: header.version, entry: index, content };
                 self.current.entry(tag).or_insert(hit);
             }
         }
     }
 
-    /// The runs of a log, from their names. Those that a larger one covers are passed over.
-    pub(crate) async fn load_runs(inner: &Inner, log: &LogId, incarnation: Incarnation) -> Result<Self> {
-        let runs = list_runs(inner, log, incarnation).await?;
-        let through = Version(runs.last().map_or(0, |run| run.to));
-        Ok(Self { loaded: true, floor: through, runs_through: through, through, runs, ..Self::default() })
+    /// What the next run is to hold, if enough is only in memory and none is being written.
+    pub(crate) fn begin_run(&mut self, enough: usize) -> Option<(RangeInclusive<Version>, Tags)> {
+        let commits = self.through.0 - self.runs_through.0;
+        let due = self.current.len() >= enough || (commits >= enough as u64 && !self.current.is_empty());
+        if !self.loaded || self.is_writing || !due || commits > u64::from(u32::MAX) {
+            return None;
+        }
+        self.is_writing = true;
+        Some((self.runs_through.next()..=self.through, self.current.clone()))
     }
-}
 
-async fn list_runs(inner: &Inner, log: &LogId, incarnation: Incarnation) -> Result<Vec<RunInfo>> {
-    let blobs = inner.backend.list_blobs(log, "ids-").await?;
-    let mut found: Vec<RunInfo> =
-        blobs.iter().filter_map(|blob| RunInfo::parse(&blob.name, blob.bytes, incarnation)).collect();
-    found.sort_by_key(|run| (run.from, std::cmp::Reverse(run.to)));
-    let mut runs: Vec<RunInfo> = Vec::new();
-    for run in found {
-        // A hole means that a run was lost: the headers behind it are read again.
-        if run.from == runs.last().map_or(1, |last| last.to + 1) {
-            runs.push(run);
+    /// The run was written: its ids need not be in memory for long. All runs, unless they were read anew meanwhile.
+    pub(crate) fn end_run(&mut self, run: RunInfo) -> Option<Vec<RunInfo>> {
+        if !self.loaded || self.runs_through.next().0 != run.from {
+            return None;
+        }
+        self.floor = self.runs_through;
+        self.runs_through = Version(run.to);
+        let all = std::mem::take(&mut self.current).into_iter();
+        (self.before, self.current) = all.partition(|(_, hit)| hit.version.0 <= run.to);
+        if self.runs.last().is_none_or(|last| last.to < run.to) {
+            self.runs.retain(|other| other.from < run.from);
+            self.runs.push(run);
+        }
+        Some(self.runs.clone())
+    }
+
+    /// The runs through `last` were merged into these.
+    pub(crate) fn merged(&mut self, last: RunInfo, runs: Vec<RunInfo>) {
+        if self.loaded && self.runs_through.0 == last.to {
+            self.runs = runs;
         }
     }
-    Ok(runs)
+
+    pub(crate) fn stop_writing(&mut self) {
+        self.is_writing = false;
+    }
 }
 
 /// Looks up in the id runs what is pending and was not; the order of what is pending does not change.
 pub(crate) async fn look_up_pending(inner: &Inner, turn: &Active, tip: &Tip) -> Result<()> {
-    let (ids, runs, through) = {
+    let (ids, mut runs) = {
         let state = lock(&turn.state);
         let wanted =
             state.pending.iter().enumerate().filter(|(_, pending)| state.must_look_up(pending, tip.secret));
         let ids: Vec<_> =
             wanted.filter_map(|(index, pending)| Some((index, pending.id()?.clone()))).collect();
-        (ids, state.ids.runs.clone(), state.ids.runs_through)
+        (ids, Runs::of(&state.ids))
     };
     for some in ids.chunks(16) {
-        let hits =
-            join_all(some.iter().map(|(_, id)| find_in_runs(inner, &turn.id, tip, runs.clone(), id))).await;
+        let founds = join_all(some.iter().map(|(_, id)| runs.clone().find(inner, &turn.id, tip, id))).await;
         let mut state = lock(&turn.state);
-        for ((index, _), hit) in some.iter().zip(hits) {
+        for ((index, _), found) in some.iter().zip(founds) {
+            let (found, listed) = found?;
+            if let Some(listed) = listed {
+                // Another process merged them: without the new list every look-up would fail first, and nothing be merged here.
+                (state.ids.runs, runs.list) = (listed.clone(), listed);
+            }
             // While the log has its turn, entries only join at the back: the index is still its own.
             let Some(pending) = state.pending.get_mut(*index) else {
                 continue;
             };
-            match hit? {
-                Found::Hit(hit) => (pending.looked_up, pending.hit) = (through, Some(hit)),
-                Found::Absent => pending.looked_up = through,
+            match found {
+                Found::Hit(hit) => (pending.looked_up, pending.hit) = (runs.through, Some(hit)),
+                Found::Absent => pending.looked_up = runs.through,
                 Found::Lost => {
                     // Nothing is sealed before they were read again.
                     state.ids = Ids::default();
@@ -173,32 +209,66 @@ pub(crate) async fn look_up_pending(inner: &Inner, turn: &Active, tip: &Tip) -> 
     Ok(())
 }
 
+/// What the backend says of an id at one moment.
+pub(crate) struct Look {
+    pub receipt: Option<Receipt>,
+    /// Whether it could have been there and have been forgotten.
+    pub is_unsure: bool,
+    /// Whether nothing is appended to the log any more.
+    pub sealed: bool,
+}
+
 /// Where an id is, in memory or not; reads the log anew.
-pub(crate) async fn find(inner: &Inner, log: &LogId, id: &EntryId) -> Result<Option<Receipt>> {
-    let Some(head) = inner.backend.heads(std::slice::from_ref(log)).await?.pop().flatten() else {
-        return Ok(None);
+pub(crate) async fn find(inner: &Inner, log: &LogId, id: &EntryId) -> Result<Look> {
+    let Some(tip) = open::tip(inner, log).await? else {
+        return Ok(Look { receipt: None, is_unsure: false, sealed: false });
     };
-    let header = Header::decode(head.header.clone()).map_err(|error| error.with("log", log))?;
-    let secret = open::secret(inner, log, &header).await?;
-    let tip = Tip::at(&header, head.hash(), secret);
-    let hit = loop {
+    let (hit, is_unsure) = loop {
         let ids = open::read_ids(inner, log, &tip).await?;
-        if let Some(hit) = ids.recent(&secret.id_tag(id)) {
-            break Some(hit);
+        if let Some(hit) = ids.recent(&tip.secret.id_tag(id)) {
+            break (Some(hit), false);
         }
-        match find_in_runs(inner, log, &tip, ids.runs, id).await? {
-            Found::Hit(hit) => break Some(hit),
-            Found::Absent => break None,
+        match Runs::of(&ids).find(inner, log, &tip, id).await?.0 {
+            Found::Hit(hit) => break (Some(hit), false),
+            Found::Absent => break (None, ids.has_hole()),
             Found::Lost => {}
         }
     };
-    Ok(hit.map(|hit| Receipt {
+    let receipt = hit.map(|hit| Receipt {
         log: log.clone(),
         id: Some(id.clone()),
         version: hit.version,
         entry: hit.entry,
         repeated: true,
-    }))
+    });
+    Ok(Look { receipt, is_unsure, sealed: tip.sealed })
+}
+
+impl Log {
+    /// Writes the ids of all commits through this version into an id run, if they are not in runs yet.
+    ///
+    /// Whoever trims a log calls it before closing the log through that version. Ids that are in no run when their headers are
+    /// trimmed are forgotten: an entry repeated with such an id is appended again, and [`Log::resolve`] answers
+    /// [`Undetermined`](crate::Resolved::Undetermined).
+    pub async fn keep_ids(&self, through: Version) -> Result<()> {
+        let inner = &self.store.0;
+        let Some(tip) = open::tip(inner, &self.id).await? else {
+            return Ok(());
+        };
+        let ids = open::read_ids(inner, &self.id, &tip).await?;
+        let through = through.min(tip.version);
+        if through <= ids.runs_through {
+            return Ok(());
+        }
+        let from = ids.runs_through.next();
+        if through.0 - from.0 > u64::from(u32::MAX) {
+            return Err(Error::new(ErrorKind::Refused, "writing an id run")
+                .with("log", &self.id)
+                .advise("It would cover more than 4,294,967,296 commits: begin with a lower version"));
+        }
+        let old = ids.current.iter().filter(|(_, hit)| hit.version <= through);
+        id_runs::write(inner, &self.id, tip.incarnation, from..=through, old).await.map(|_| ())
+    }
 }
 
 /// What the id runs say of an id.
@@ -209,204 +279,82 @@ enum Found {
     Lost,
 }
 
-async fn find_in_runs(
-    inner: &Inner,
-    log: &LogId,
-    tip: &Tip,
-    mut runs: Vec<RunInfo>,
-    id: &EntryId,
-) -> Result<Found> {
-    let tag = tip.secret.id_tag(id);
-    let through = runs.last().map_or(0, |run| run.to);
-    // A run that was merged meanwhile is gone: a new listing names its successor.
-    for _ in 0..8 {
-        match search(inner, log, &runs, &tag).await? {
-            Some(Some(hit)) => return Ok(Found::Hit(hit)),
-            Some(None) => return Ok(Found::Absent),
-            None => runs = list_runs(inner, log, tip.incarnation).await?,
-        }
-        if runs.last().map_or(0, |run| run.to) < through {
-            return Ok(Found::Lost);
-        }
+/// The runs of a log to look into.
+#[derive(Clone)]
+struct Runs {
+    list: Vec<RunInfo>,
+    /// Together they reach at least this far,
+    through: Version,
+    /// but need not hold what is here and below.
+    hole: Version,
+}
+
+impl Runs {
+    fn of(ids: &Ids) -> Self {
+        Self { list: ids.runs.clone(), through: ids.runs_through, hole: ids.hole }
     }
-    Err(Error::new(ErrorKind::Unavailable, "looking up an id")
-        .with("log", log)
-        .advise("Nothing was written: retry"))
+
+    /// What they say, and their new list if it had to be read.
+    async fn find(
+        mut self,
+        inner: &Inner,
+        log: &LogId,
+        tip: &Tip,
+        id: &EntryId,
+    ) -> Result<(Found, Option<Vec<RunInfo>>)> {
+        let tag = tip.secret.id_tag(id);
+        let mut listed = None;
+        // A run that was merged meanwhile is gone: a new listing names its successor.
+        for _ in 0..8 {
+            match search(inner, log, &self.list, &tag).await? {
+                Some(Some(hit)) => return Ok((Found::Hit(hit), listed)),
+                Some(None) => return Ok((Found::Absent, listed)),
+                None => self.list = id_runs::list(inner, log, tip.incarnation).await?,
+            }
+            id_runs::cut_at_gap(&mut self.list, self.hole);
+            let reach = self.list.last().map_or(0, |run| run.to).max(self.hole.0);
+            if reach < self.through.0 {
+                return Ok((Found::Lost, None));
+            }
+            listed = Some(self.list.clone());
+        }
+        Err(Error::new(ErrorKind::Unavailable, "looking up an id")
+            .with("log", log)
+            .advise("Nothing was written: retry"))
+    }
 }
 
 /// The outer `None`: a run is gone.
 async fn search(inner: &Inner, log: &LogId, runs: &[RunInfo], tag: &[u8; 16]) -> Result<Option<Option<Hit>>> {
     for run in runs.iter().rev() {
-        let Some(versions) = search_run(inner, log, run, tag).await? else {
+        let Some(hits) = id_runs::search(inner, log, run, tag).await? else {
             return Ok(None);
         };
-        for version in versions {
-            let page = inner.backend.read(log, version, PageLimit::HEADERS.commits(1)).await?;
-            let Some(commit) = page.commits.into_iter().next() else {
-                // Trimmed: the run outlives the header, which alone could tell two ids with equal first bytes apart.
-                return Ok(Some(Some(Hit { version, entry: 0, content_tag: None })));
-            };
-            let header = Header::decode(commit.header)
-                .map_err(|error| error.with("log", log).with("version", version))?;
-            let entry = (0..).zip(&header.entries).find(|(_, entry)| entry.id_tag.as_ref() == Some(tag));
-            if let Some((index, entry)) = entry {
-                return Ok(Some(Some(Hit { version, entry: index, content_tag: entry.content_tag })));
+        for hit in hits {
+            if let Some(hit) = confirm(inner, log, hit, tag).await? {
+                return Ok(Some(Some(hit)));
             }
         }
     }
     Ok(Some(None))
 }
 
-/// The versions in a run whose record has the tag's first bytes; `None` if the run is gone.
-async fn search_run(
-    inner: &Inner,
-    log: &LogId,
-    run: &RunInfo,
-    tag: &[u8; 16],
-) -> Result<Option<Vec<Version>>> {
-    let key = key_of(tag);
-    let blob = run.blob(log)?;
-    // How many of `ids` uniform keys are below ours: within six standard deviations of this, almost always.
-    let expected = ((u128::from(key) * u128::from(run.ids)) >> 64) as u64;
-    let mut width = 6 * run.ids.isqrt() + 64;
-    loop {
-        let (low, high) = (expected.saturating_sub(width), (expected + width).min(run.ids));
-        let range = HEAD + low * RECORD..HEAD + high * RECORD;
-        let Some(bytes) = inner.backend.get_blob(&blob, Some(range.clone())).await? else {
-            return Ok(None);
-        };
-        if bytes.len() as u64 != range.end - range.start {
-            return Err(Error::new(ErrorKind::Corrupt, "looking up an id")
-                .with("blob", &blob)
-                .advise("An id run is cut short: delete that blob, and it is made again"));
+/// The hit as the commit's header has it; `None` if it is of another id with the same first bytes.
+async fn confirm(inner: &Inner, log: &LogId, hit: Hit, tag: &[u8; 16]) -> Result<Option<Hit>> {
+    let page = inner.backend.read(log, hit.version, PageLimit::HEADERS.commits(1)).await?;
+    let Some(commit) = page.commits.into_iter().next() else {
+        if page.boundary < hit.version {
+            return Err(open::damaged(log, hit.version, "a commit that an id run names is missing"));
         }
-        let mut records = bytes.chunks_exact(RECORD as usize).map(parse_record).peekable();
-        let left = low == 0 || records.peek().is_some_and(|(first, _)| *first < key);
-        let last = bytes.chunks_exact(RECORD as usize).next_back().map(parse_record);
-        let right = high == run.ids || last.is_some_and(|(last, _)| last > key);
-        if left && right {
-            let versions = records
-                .filter(|(found, _)| *found == key)
-                .map(|(_, offset)| Version(run.from + u64::from(offset)));
-            return Ok(Some(versions.collect()));
-        }
-        width = width.saturating_mul(4);
-    }
-}
-
-fn key_of(tag: &[u8; 16]) -> u64 {
-    let mut key = [0; 8];
-    key.copy_from_slice(&tag[..8]);
-    u64::from_be_bytes(key)
-}
-
-fn parse_record(bytes: &[u8]) -> (u64, u32) {
-    let mut key = [0; 8];
-    let mut offset = [0; 4];
-    key.copy_from_slice(&bytes[..8]);
-    offset.copy_from_slice(&bytes[8..12]);
-    (u64::from_be_bytes(key), u32::from_be_bytes(offset))
-}
-
-/// After a commit: writes an id run when enough ids are only in memory.
-pub(crate) fn keep_up(inner: &Arc<Inner>, turn: &Turn, state: &mut MutexGuard<'_, State>) {
-    let appender::Known::Tip(tip) = &state.known else {
-        return;
+        // Trimmed: the run outlives the header, and that another id has the same eight bytes is next to impossible.
+        return Ok(Some(hit));
     };
-    let incarnation = tip.incarnation;
-    let ids = &mut state.ids;
-    let enough = inner.settings.id_run_ids.max(1);
-    let commits = ids.through.0 - ids.runs_through.0;
-    let due = ids.current.len() >= enough || (commits >= enough as u64 && !ids.current.is_empty());
-    if !ids.loaded || ids.is_writing || !due || commits > u64::from(u32::MAX) {
-        return;
-    }
-    ids.is_writing = true;
-    let run = RunInfo {
-        incarnation,
-        from: ids.runs_through.0 + 1,
-        to: ids.through.0,
-        ids: ids.current.len() as u64,
-    };
-    let mut records: Vec<(u64, u32)> =
-        // A run covers fewer than 2^32 commits: checked above.
-        ids.current.iter().map(|(tag, hit)| (key_of(tag), (hit.version.0 - run.from) as u32)).collect();
-    let (inner, turn) = (Arc::clone(inner), Arc::clone(turn));
-    tokio::spawn(async move {
-        records.sort_unstable();
-        let written = write_run(&inner, &turn.id, &run, &records).await.is_ok();
-        let runs = {
-            let mut state = lock(&turn.state);
-            let ids = &mut state.ids;
-            if !written || ids.runs_through.0 + 1 != run.from || !ids.loaded {
-                // It is tried again after a later commit.
-                ids.is_writing = false;
-                return;
-            }
-            ids.floor = ids.runs_through;
-            ids.runs_through = Version(run.to);
-            let (before, current) =
-                std::mem::take(&mut ids.current).into_iter().partition(|(_, hit)| hit.version.0 <= run.to);
-            (ids.before, ids.current) = (before, current);
-            ids.runs.push(run);
-            ids.runs.clone()
-        };
-        let merged = merge(&inner, &turn.id, runs).await;
-        let mut state = lock(&turn.state);
-        if let Ok(Some(merged)) = merged
-            && state.ids.runs_through.0 == run.to
-        {
-            state.ids.runs = merged;
-        }
-        state.ids.is_writing = false;
-    });
-}
-
-async fn write_run(inner: &Inner, log: &LogId, run: &RunInfo, records: &[(u64, u32)]) -> Result<()> {
-    let mut bytes = BytesMut::with_capacity(HEAD as usize + records.len() * RECORD as usize);
-    bytes.put_slice(MAGIC);
-    bytes.put_u64(run.from);
-    bytes.put_u64(run.to);
-    for (key, offset) in records {
-        bytes.put_u64(*key);
-        bytes.put_u32(*offset);
-    }
-    // If it is there already, another process wrote the same bytes: they follow from the headers.
-    inner.backend.put_blob(&run.blob(log)?, bytes.freeze()).await.map(|_| ())
-}
-
-/// Merges the last runs if they are of one size; the new list if it did.
-async fn merge(inner: &Inner, log: &LogId, mut runs: Vec<RunInfo>) -> Result<Option<Vec<RunInfo>>> {
-    let many = inner.settings.id_run_merge.max(2);
-    let mut did = false;
-    while let Some(tail) = runs.len().checked_sub(many).map(|start| runs[start..].to_vec()) {
-        let tier =
-            |run: &RunInfo| (run.ids / inner.settings.id_run_ids.max(1) as u64).max(1).ilog(many as u64);
-        let ids: u64 = tail.iter().map(|run| run.ids).sum();
-        if tail.iter().any(|run| tier(run) != tier(&tail[0])) || ids > MERGED_IDS_MAX {
-            break;
-        }
-        let merged = RunInfo { from: tail[0].from, to: tail[many - 1].to, ids, ..tail[0] };
-        let mut records = Vec::with_capacity(ids as usize);
-        for run in &tail {
-            let Some(bytes) = inner.backend.get_blob(&run.blob(log)?, None).await? else {
-                return Ok(None);
-            };
-            let shift = (run.from - merged.from) as u32;
-            records.extend(records_of(&bytes).map(|(key, offset)| (key, offset + shift)));
-        }
-        records.sort_unstable();
-        write_run(inner, log, &merged, &records).await?;
-        for run in &tail {
-            inner.backend.delete_blob(&run.blob(log)?).await?;
-        }
-        runs.truncate(runs.len() - many);
-        runs.push(merged);
-        did = true;
-    }
-    Ok(did.then_some(runs))
-}
-
-fn records_of(bytes: &Bytes) -> impl Iterator<Item = (u64, u32)> {
-    bytes.get(HEAD as usize..).unwrap_or_default().chunks_exact(RECORD as usize).map(parse_record)
+    let header =
+        Header::decode(commit.header).map_err(|error| error.with("log", log).with("version", hit.version))?;
+    let entry = (0..).zip(&header.entries).find(|(_, entry)| entry.id_tag.as_ref() == Some(tag));
+    Ok(entry.map(|(index, entry)| Hit {
+        version: hit.version,
+        entry: index,
+        content: entry.content_tag.map(Content::Whole),
+    }))
 }

@@ -8,7 +8,7 @@
 //! | `appender` | the state of one active log: what is pending, sealing it into a commit, applying the answer |
 //! | `rounds` | takes the logs that have something pending, in one `create` |
 //! | `open` | what must be known of a log before the first append |
-//! | [`ids`] | which ids a log has: recent ones in memory, older ones in id runs |
+//! | [`ids`], `id_runs` | which ids a log has: recent ones in memory, older ones in id runs; their bytes |
 //! | [`chain`] | the checks that every read makes |
 //! | [`read`], [`tail`] | events by version and time, forward and backward; and as they come |
 //! | [`verify`], [`copy`] | over whole stores |
@@ -17,6 +17,7 @@ pub mod append;
 mod appender;
 pub mod chain;
 pub mod copy;
+mod id_runs;
 pub mod ids;
 mod open;
 pub mod read;

@@ -7,6 +7,7 @@ use icecore_log::codec::Secret;
 use icecore_log::{Error, ErrorKind, Hash, Head, Header, LogId, PageLimit, Result, Version};
 
 use crate::appender::{Active, Known, Phase, Tip, Turn};
+use crate::id_runs::{self, RunInfo};
 use crate::ids::{self, Ids};
 use crate::{Inner, lock};
 
@@ -60,14 +61,17 @@ fn fail(turn: &Active, error: &Error) {
     state.phase = Phase::Idle;
 }
 
-async fn from_head(inner: &Inner, turn: &Active, head: &Head) -> Result<()> {
+async fn tip_of(inner: &Inner, log: &LogId, head: &Head) -> Result<Tip> {
     let header = Header::decode(head.header.clone())
-        .map_err(|error| error.with("log", &turn.id).with("version", head.version))?;
+        .map_err(|error| error.with("log", log).with("version", head.version))?;
     if header.version != head.version {
-        return Err(damaged(&turn.id, head.version, "a header is in the slot of another version"));
+        return Err(damaged(log, head.version, "a header is in the slot of another version"));
     }
-    let secret = secret(inner, &turn.id, &header).await?;
-    let tip = Tip::at(&header, head.hash(), secret);
+    Ok(Tip::at(&header, head.hash(), secret(inner, log, &header).await?))
+}
+
+async fn from_head(inner: &Inner, turn: &Active, head: &Head) -> Result<()> {
+    let tip = tip_of(inner, &turn.id, head).await?;
     let wants_ids = {
         let mut state = lock(&turn.state);
         state.known = Known::Tip(tip.clone());
@@ -136,19 +140,43 @@ async fn load_ids(inner: &Inner, turn: &Active, tip: &Tip) -> Result<()> {
     ids::look_up_pending(inner, turn, tip).await
 }
 
+/// The log's end, read anew; `None` if it has no commit.
+pub(crate) async fn tip(inner: &Inner, log: &LogId) -> Result<Option<Tip>> {
+    let Some(head) = inner.backend.heads(std::slice::from_ref(log)).await?.pop().flatten() else {
+        return Ok(None);
+    };
+    tip_of(inner, log, &head).await.map(Some)
+}
+
 /// The runs' names, and the ids in the headers behind the last run.
 pub(crate) async fn read_ids(inner: &Inner, log: &LogId, tip: &Tip) -> Result<Ids> {
-    let mut ids = Ids::load_runs(inner, log, tip.incarnation).await?;
+    let mut runs = id_runs::list(inner, log, tip.incarnation).await?;
+    loop {
+        let ids = read_ids_behind(inner, log, tip, runs.clone()).await?;
+        if !ids.has_hole() {
+            return Ok(ids);
+        }
+        // Who trimmed may have written a run first, just after the listing.
+        let again = id_runs::list(inner, log, tip.incarnation).await?;
+        if again == runs {
+            return Ok(ids);
+        }
+        runs = again;
+    }
+}
+
+async fn read_ids_behind(inner: &Inner, log: &LogId, tip: &Tip, runs: Vec<RunInfo>) -> Result<Ids> {
+    let mut ids = of_runs(inner, log, runs).await?;
     let mut from = ids.runs_through().next();
     let mut previous: Option<Hash> = None;
     while from <= tip.version {
         let page = inner.backend.read(log, from, PageLimit::HEADERS).await?;
         if page.commits.is_empty() {
-            if page.boundary >= from && page.boundary < tip.version {
-                (from, previous) = (page.boundary.next(), None);
-                continue;
+            if page.boundary < from {
+                return Err(damaged(log, from, "a commit below the head is missing"));
             }
-            return Err(damaged(log, from, "a commit below the head is missing"));
+            ids.forget_through(page.boundary);
+            (from, previous) = (page.boundary.next(), None);
         }
         for commit in page.commits {
             let hash = commit.hash();
@@ -165,6 +193,23 @@ pub(crate) async fn read_ids(inner: &Inner, log: &LogId, tip: &Tip) -> Result<Id
         }
     }
     Ok(ids)
+}
+
+/// Takes runs up to the first gap whose headers are still there: from them the lost run is made again.
+async fn of_runs(inner: &Inner, log: &LogId, runs: Vec<RunInfo>) -> Result<Ids> {
+    let (mut kept, mut hole) = (Vec::<RunInfo>::new(), Version::ZERO);
+    for run in runs {
+        let next = Version(kept.last().map_or(0, |last| last.to)).next();
+        if run.from > next.0 {
+            let page = inner.backend.read(log, next, PageLimit::HEADERS.commits(1)).await?;
+            if page.boundary.next().0 < run.from {
+                break;
+            }
+            hole = Version(run.from).previous();
+        }
+        kept.push(run);
+    }
+    Ok(Ids::of_runs(kept, hole))
 }
 
 pub(crate) fn damaged(log: &LogId, version: Version, what: &'static str) -> Error {

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::append::{Expect, Ticket};
 use crate::appender::{Active, Known, Pending, Phase, State, Turn};
-use crate::{Inner, ids, lock, open};
+use crate::{Inner, id_runs, lock, open};
 
 /// The most logs in one `create`.
 const LOGS_A_ROUND: usize = 1_024;
@@ -137,7 +137,7 @@ fn apply(inner: &Arc<Inner>, turn: &Turn, answer: Created) {
     match answer.end {
         End::Done => {
             state.won(&turn.id);
-            ids::keep_up(inner, turn, &mut state);
+            id_runs::keep_up(inner, turn, &mut state);
         }
         End::Taken => state.lost(),
         End::Closed(_) | End::Gap if state.is_in_doubt() => {

@@ -1,0 +1,163 @@
+//! Ids of long ago: what id runs say of them, also behind a trim, and what is done about runs that are damaged.
+#![expect(clippy::unwrap_used, reason = "a test says so by failing")]
+
+#[path = "support/hooked.rs"]
+mod hooked;
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use hooked::*;
+use icecore_log::{Backend, BlobId, EntryId, ErrorKind, Version};
+use icecore_store::{Log, Receipt, Resolved, Settings, Store};
+use support::{append_base, entry, event, log, said};
+
+fn id(name: &str) -> EntryId {
+    EntryId::new(name).unwrap()
+}
+
+/// Runs of four ids, of which two are merged, and a commit for each entry.
+fn small(settings: &mut Settings) {
+    (settings.id_run_ids, settings.id_run_merge, settings.merge_entries_max) = (4, 2, 1);
+}
+
+async fn append_ids(log: &Log, numbers: std::ops::Range<u64>) {
+    for n in numbers {
+        log.append(entry(&format!("id-{n}"), &n.to_string())).await.unwrap();
+    }
+}
+
+/// The names of the id runs, once none is being written any more.
+async fn runs(store: &Store) -> Vec<BlobId> {
+    let log = log(store);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let blobs = store.backend().list_blobs(log.id(), "ids-").await.unwrap();
+    blobs.iter().map(|blob| BlobId::new(log.id().clone(), &blob.name).unwrap()).collect()
+}
+
+async fn replace(backend: &Arc<dyn Backend>, blob: &BlobId, change: impl FnOnce(Vec<u8>) -> Vec<u8>) {
+    let bytes = backend.get_blob(blob, None).await.unwrap().unwrap();
+    backend.delete_blob(blob).await.unwrap();
+    backend.put_blob(blob, Bytes::from(change(bytes.to_vec()))).await.unwrap();
+}
+
+/// Two entries in commit 1, a base behind it, and commit 1 trimmed.
+async fn trimmed(backend: &Arc<dyn Backend>, keep: bool) -> Receipt {
+    let store = store_over(backend, |_| ());
+    let log = log(&store);
+    let first = log.append(entry("zero", "zero")).enqueue().await.unwrap();
+    let second = log.append(entry("a", "one")).await.unwrap();
+    first.receipt().await.unwrap();
+    let base = append_base(&log, backend).await;
+    if keep {
+        log.keep_ids(Version(1)).await.unwrap();
+    }
+    backend.close(log.id(), base.previous()).await.unwrap();
+    assert_eq!((second.version, second.entry), (Version(1), 1));
+    second
+}
+
+/// A log of few ids has no run: after a trim the id was unknown, and "not committed" was the answer of a new process.
+#[tokio::test]
+async fn an_id_that_was_trimmed_before_it_was_in_a_run_is_undetermined() {
+    let (_, backend) = shared(Hooked::default());
+    trimmed(&backend, false).await;
+
+    let resolved = log(&store_over(&backend, |_| ())).resolve(&id("a")).await.unwrap();
+
+    assert_eq!(resolved, Resolved::Undetermined);
+}
+
+#[tokio::test]
+async fn ids_that_were_kept_before_a_trim_are_known_behind_it_with_entry_and_content() {
+    let (_, backend) = shared(Hooked::default());
+    let first = trimmed(&backend, true).await;
+    let store = store_over(&backend, |_| ());
+    let log = log(&store);
+
+    let again = log.append(entry("a", "one")).await.unwrap();
+    let other = log.append(entry("a", "two")).await.unwrap_err();
+    let found = log.resolve(&id("a")).await.unwrap();
+    let absent = log.resolve(&id("b")).await.unwrap();
+
+    assert_eq!(again, Receipt { repeated: true, ..first });
+    assert_eq!(other.kind(), ErrorKind::Conflict);
+    assert_eq!(found, Resolved::Committed(again));
+    assert_eq!(absent, Resolved::NotCommitted);
+    assert!(said(&log).await.is_empty());
+}
+
+/// It was taken for trimmed, and a repeated entry for a success.
+#[tokio::test]
+async fn a_missing_commit_above_the_boundary_that_a_run_names_is_damage() {
+    let (_, backend) = shared(Hooked { missing: Some(Version(2)), ..Hooked::default() });
+    let writer = store_over(&backend, small);
+    append_ids(&log(&writer), 1..4).await;
+    log(&writer).keep_ids(Version(3)).await.unwrap();
+
+    let error = log(&store_over(&backend, small)).append(entry("id-2", "2")).await.unwrap_err();
+
+    assert_eq!((error.kind(), error.fact("version")), (ErrorKind::Corrupt, Some("2")));
+}
+
+#[tokio::test]
+async fn a_run_that_was_cut_short_is_made_again() {
+    let (_, backend) = shared(Hooked::default());
+    let writer = store_over(&backend, small);
+    append_ids(&log(&writer), 0..5).await;
+    let [run] = &runs(&writer).await[..] else { panic!("one run") };
+    replace(&backend, run, |mut bytes| {
+        bytes.truncate(bytes.len() - 20);
+        bytes
+    })
+    .await;
+
+    let reader = store_over(&backend, small);
+    append_ids(&log(&reader), 0..5).await;
+    log(&reader).keep_ids(Version(4)).await.unwrap();
+
+    assert_eq!(said(&log(&reader)).await.len(), 5);
+    let bytes = backend.get_blob(run, None).await.unwrap().unwrap();
+    assert_eq!(bytes.len(), 40 + 4 * 20, "the run was written anew under its name");
+}
+
+/// Merging deleted its sources without a look at what it had read of them.
+#[tokio::test]
+async fn a_damaged_run_is_not_merged_and_not_deleted() {
+    let (_, backend) = shared(Hooked::default());
+    let writer = store_over(&backend, small);
+    append_ids(&log(&writer), 0..4).await;
+    let [run] = &runs(&writer).await[..] else { panic!("one run") };
+    replace(&backend, run, |mut bytes| {
+        *bytes.last_mut().unwrap() ^= 1;
+        bytes
+    })
+    .await;
+
+    append_ids(&log(&writer), 4..8).await;
+
+    assert_eq!(runs(&writer).await.len(), 2);
+    assert!(backend.get_blob(run, None).await.unwrap().is_some());
+}
+
+/// The list of runs was never read anew: each look-up failed on a run that was gone, and listed again.
+#[tokio::test]
+async fn runs_that_another_process_merged_are_listed_once() {
+    let (hooked, backend) = shared(Hooked::default());
+    let first = store_over(&backend, |settings| (settings.id_run_ids, settings.id_run_merge) = (4, 100));
+    append_ids(&log(&first), 0..9).await;
+    assert_eq!(runs(&first).await.len(), 2);
+    let other = store_over(&backend, small);
+    append_ids(&log(&other), 9..13).await;
+    assert!(runs(&other).await.len() < 3);
+
+    log(&first).append(event("no id")).await.unwrap();
+    let before = hooked.listings.load(Ordering::SeqCst);
+    append_ids(&log(&first), 13..15).await;
+
+    assert_eq!(hooked.listings.load(Ordering::SeqCst) - before, 1);
+}
