@@ -1,7 +1,7 @@
 //! The caller's side of an append: encode, join what is pending, wait for the outcome.
 
 use std::future::{Future, IntoFuture};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use crate::appender::{Answer, Pending};
-use crate::{Log, Store, ids};
+use crate::{Log, Store, ids, rounds};
 
 /// The condition of an append, checked against the log's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -101,8 +101,6 @@ pub struct Enqueued {
     timeout: Duration,
     outcome: oneshot::Receiver<Answer>,
     ticket: Ticket,
-    /// Given back when the outcome is known.
-    _room: OwnedSemaphorePermit,
 }
 
 impl Enqueued {
@@ -182,21 +180,33 @@ impl Log {
             return Err(Error::new(ErrorKind::Invalid, "appending")
                 .with("log", &self.id)
                 .with("bytes", sealed.bytes.len())
-                .with("bytes_max", inner.capabilities.commit_bytes_max - ENTRY_ROOM));
+                .with("bytes_max", inner.capabilities.commit_bytes_max.saturating_sub(ENTRY_ROOM)));
         }
         let timeout = inner.settings.append_timeout;
         let deadline = Instant::now() + timeout;
-        let bytes = (sealed.bytes.len() + ENTRY_ROOM).min(inner.settings.pending_bytes_max.max(1));
-        let room = Arc::clone(&inner.room).acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX));
-        let Ok(Ok(room)) = tokio::time::timeout_at(deadline, room).await else {
-            return Err(nothing_written(&self.id, "the store has too much to write"));
-        };
-        let (answer, outcome) = oneshot::channel();
-        let ticket = Ticket::default();
+        let room = self.room(sealed.bytes.len() + ENTRY_ROOM, deadline).await?;
         let has_id = sealed.id.is_some();
-        let active = inner.active(&self.id);
-        crate::rounds::join(inner, &active, Pending::new(Some(sealed), expect, ticket.clone(), answer));
-        Ok(Enqueued { log: self.id.clone(), has_id, deadline, timeout, outcome, ticket, _room: room })
+        let (pending, ticket, outcome) = Pending::new(Some(sealed), expect, Some(room));
+        rounds::join(inner, &inner.active(&self.id), pending);
+        Ok(Enqueued { log: self.id.clone(), has_id, deadline, timeout, outcome, ticket })
+    }
+
+    /// Waits until so many bytes may join what is pending.
+    async fn room(&self, bytes: usize, deadline: Instant) -> Result<OwnedSemaphorePermit> {
+        let inner = &self.store.0;
+        let bytes = bytes.min(inner.settings.pending_bytes_max.max(1));
+        let mut room =
+            pin!(Arc::clone(&inner.room).acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX)));
+        loop {
+            let until = deadline.min(Instant::now() + ROOM_PATIENCE);
+            match tokio::time::timeout_at(until, &mut room).await {
+                Ok(Ok(room)) => return Ok(room),
+                Err(_) if until < deadline => rounds::resend_in_doubt(inner),
+                Ok(Err(_)) | Err(_) => {
+                    return Err(nothing_written(&self.id, "the store has too much to write"));
+                }
+            }
+        }
     }
 
     /// What became of the entry with this id: in the log or not, for certain, unless the log was trimmed carelessly.
@@ -210,7 +220,7 @@ impl Log {
         let mut look = ids::find(inner, &self.id, id).await?;
         // Behind a seal nothing can land anyway.
         if look.receipt.is_none() && !look.sealed {
-            let won = crate::rounds::win_a_slot(inner, &inner.active(&self.id)).await;
+            let won = rounds::win_a_slot(inner, &inner.active(&self.id)).await;
             look = ids::find(inner, &self.id, id).await?;
             if look.receipt.is_none() && !look.sealed {
                 won?;
@@ -243,4 +253,6 @@ fn nothing_written(log: &LogId, because: &'static str) -> Error {
 }
 
 /// What a commit of one entry adds to its frame, at the most.
-const ENTRY_ROOM: usize = 2 << 10;
+pub(crate) const ENTRY_ROOM: usize = 2 << 10;
+/// How long an append waits for room before commits in doubt that nobody waits for are sent again: they hold some.
+const ROOM_PATIENCE: Duration = Duration::from_secs(1);

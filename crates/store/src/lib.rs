@@ -5,7 +5,8 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`append`] | [`Append`], [`Receipt`]: the caller's side of an append |
-//! | `appender` | the state of one active log: what is pending, sealing it into a commit, applying the answer |
+//! | `appender` | the state of one active log: what is pending, what is in flight, what an answer changes |
+//! | `sealing` | how what is pending becomes the next commit |
 //! | `rounds` | takes the logs that have something pending, in one `create` |
 //! | `open` | what must be known of a log before the first append |
 //! | [`ids`], `id_runs` | which ids a log has: recent ones in memory, older ones in id runs; their bytes |
@@ -22,6 +23,7 @@ pub mod ids;
 mod open;
 pub mod read;
 mod rounds;
+mod sealing;
 pub mod tail;
 pub mod verify;
 
@@ -216,6 +218,10 @@ impl Inner {
         let made = Arc::new(appender::Active::new(log.clone()));
         active.insert(log.clone(), Arc::clone(&made));
         made
+    }
+
+    pub(crate) fn all_active(&self) -> Vec<Arc<appender::Active>> {
+        lock(&self.active).values().cloned().collect()
     }
 }
 

@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use icecore_log::{Created, End, Error, ErrorKind, Mode, Result};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
-use crate::append::{Expect, Ticket};
+use crate::append::Expect;
 use crate::appender::{Active, Known, Pending, Phase, State, Turn};
 use crate::{Inner, id_runs, lock, open};
 
@@ -25,11 +26,16 @@ const RESEND_MAX: Duration = Duration::from_secs(1);
 pub(crate) struct Rounds {
     ready: Mutex<VecDeque<Turn>>,
     workers: Arc<Semaphore>,
+    looked_for_doubt: Mutex<Option<Instant>>,
 }
 
 impl Rounds {
     pub(crate) fn new(workers: usize) -> Self {
-        Self { ready: Mutex::default(), workers: Arc::new(Semaphore::new(workers)) }
+        Self {
+            ready: Mutex::default(),
+            workers: Arc::new(Semaphore::new(workers)),
+            looked_for_doubt: Mutex::default(),
+        }
     }
 
     fn take(&self) -> Vec<Turn> {
@@ -43,6 +49,10 @@ impl Rounds {
 pub(crate) fn join(inner: &Arc<Inner>, active: &Arc<Active>, pending: Pending) {
     let start = {
         let mut state = lock(&active.state);
+        // Behind a commit in doubt nothing is taken: what was withdrawn goes when the next one comes.
+        while state.is_in_doubt() && state.pending.front().is_some_and(Pending::is_alone) {
+            state.pending.pop_front();
+        }
         state.pending.push_back(pending);
         state.phase == Phase::Idle && {
             state.phase = Phase::Busy;
@@ -56,14 +66,34 @@ pub(crate) fn join(inner: &Arc<Inner>, active: &Arc<Active>, pending: Pending) {
 
 /// Wins the next slot with an empty commit: then nothing sent earlier can land any more.
 pub(crate) async fn win_a_slot(inner: &Arc<Inner>, active: &Arc<Active>) -> Result<()> {
-    let (answer, outcome) = oneshot::channel();
-    join(inner, active, Pending::new(None, Expect::Any, Ticket::default(), answer));
+    let (pending, _, outcome) = Pending::new(None, Expect::Any, None);
+    join(inner, active, pending);
     match tokio::time::timeout(inner.settings.append_timeout, outcome).await {
         Ok(Ok(Ok(_))) => Ok(()),
         Ok(Ok(Err(error))) if error.kind() != ErrorKind::Unknown => Err(error),
         Ok(Ok(Err(_)) | Err(_)) | Err(_) => Err(Error::new(ErrorKind::Unavailable, "resolving an entry")
             .with("log", &active.id)
             .advise("It is still not known whether it was written: ask again")),
+    }
+}
+
+/// Sends again, once, what is in doubt and was left to the next append: its bytes are room that others wait for.
+pub(crate) fn resend_in_doubt(inner: &Arc<Inner>) {
+    {
+        // Many may wait for room at once; one look serves them all.
+        let mut last = lock(&inner.rounds.looked_for_doubt);
+        if last.is_some_and(|last| last.elapsed() < RESEND_MAX) {
+            return;
+        }
+        *last = Some(Instant::now());
+    }
+    for active in inner.all_active() {
+        let mut state = lock(&active.state);
+        if state.phase == Phase::Idle && state.in_flight.is_some() {
+            state.phase = Phase::Busy;
+            drop(state);
+            enqueue(inner, active);
+        }
     }
 }
 
@@ -170,6 +200,7 @@ fn apply(inner: &Arc<Inner>, turn: &Turn, answer: Created) {
 
 /// Sends the same bytes again after a while, for as long as somebody waits; else leaves them to the next append.
 fn doubt(inner: &Arc<Inner>, turn: &Turn, mut state: std::sync::MutexGuard<'_, State>) {
+    state.purge();
     let awaited = state.is_awaited() || !state.pending.is_empty();
     let Some(in_flight) = &mut state.in_flight else {
         return;

@@ -218,6 +218,68 @@ async fn bad_entries_are_refused_and_nothing_is_written() {
     assert_eq!(log.head().await.unwrap(), None);
 }
 
+/// The version that it names was seen by another reader of this process; the appender's own head was older, for ever.
+#[tokio::test]
+async fn a_condition_ahead_of_a_head_that_is_kept_in_memory_is_checked_against_the_log() {
+    let backend = faulty();
+    let stores = [store(&backend), store(&backend)];
+    let [first, second] = [log(&stores[0]), log(&stores[1])];
+    first.append(event("one")).await.unwrap();
+    second.append(event("two")).await.unwrap();
+
+    let receipt = first.append(event("three")).expect(Version(2)).await.unwrap();
+    let too_far = first.append(event("four")).expect(Version(9)).await.unwrap_err();
+
+    assert_eq!(receipt.version, Version(3));
+    assert_eq!((too_far.kind(), too_far.fact("found")), (ErrorKind::Conflict, Some("3")));
+}
+
+#[tokio::test]
+async fn a_condition_ahead_of_a_log_that_did_not_exist_is_checked_against_the_log() {
+    let backend = faulty();
+    let (one, two) = (store(&backend), store(&backend));
+    let conflict = log(&one).append(event("none")).expect(Version(1)).await.unwrap_err();
+    log(&two).append(event("one")).await.unwrap();
+
+    let receipt = log(&one).append(event("two")).expect(Version(1)).await.unwrap();
+
+    assert_eq!((conflict.kind(), receipt.version), (ErrorKind::Conflict, Version(2)));
+}
+
+/// Room was given back when the caller awaited its receipt: who enqueued much before awaiting any waited for itself.
+#[tokio::test]
+async fn more_than_may_be_pending_is_enqueued_before_any_receipt_is_awaited() {
+    let store = store_with(&faulty(), |settings| settings.pending_bytes_max = 10 << 10);
+    let log = log(&store);
+
+    let mut enqueued = Vec::new();
+    for n in 0..20 {
+        enqueued.push(log.append(event(&n.to_string())).enqueue().await.unwrap());
+    }
+    for one in enqueued {
+        one.receipt().await.unwrap();
+    }
+
+    assert_eq!(said(&log).await.len(), 20);
+}
+
+/// They shared one condition: with the slot lost, one's conflict became the other's.
+#[tokio::test]
+async fn the_same_id_twice_in_a_commit_that_lost_its_slot_is_judged_one_by_one() {
+    let backend = faulty();
+    let stores = [store(&backend), store(&backend)];
+    let log1 = log(&stores[0]);
+    log1.append(event("one")).await.unwrap();
+    log(&stores[1]).append(event("two")).await.unwrap();
+
+    let first = log1.append(entry("a", "three")).expect(Version(1)).enqueue().await.unwrap();
+    let second = log1.append(entry("a", "three")).enqueue().await.unwrap();
+
+    assert_eq!(first.receipt().await.unwrap_err().kind(), ErrorKind::Conflict);
+    let second = second.receipt().await.unwrap();
+    assert_eq!((second.version, second.repeated), (Version(3), false));
+}
+
 #[tokio::test]
 async fn more_open_logs_than_the_limit_are_written_all_the_same() {
     let store = store_with(&faulty(), |settings| settings.open_logs_max = 10);

@@ -7,6 +7,7 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hooked::*;
@@ -160,4 +161,30 @@ async fn runs_that_another_process_merged_are_listed_once() {
     append_ids(&log(&first), 13..15).await;
 
     assert_eq!(hooked.listings.load(Ordering::SeqCst) - before, 1);
+}
+
+/// While entries went on arriving, one always had to be looked up, and nothing was ever sealed.
+#[tokio::test]
+async fn entries_that_go_on_arriving_do_not_keep_the_first_from_its_commit() {
+    let blob_pause = Some(Duration::from_millis(3));
+    let (_, backend) = shared(Hooked { blob_pause, ..Hooked::default() });
+    append_ids(&log(&store_over(&backend, small)), 0..5).await;
+    let store = store_over(&backend, small);
+    let log = log(&store);
+
+    let mut first = tokio::spawn(log.append(entry("first", "one")).enqueue().await.unwrap().receipt());
+    let mut arrived = Vec::new();
+    let first = loop {
+        let next = entry(&format!("new-{}", arrived.len()), "x");
+        arrived.push(log.append(next).enqueue().await.unwrap());
+        assert!(arrived.len() < 300, "the first entry waits for all that came after it");
+        if let Ok(first) = tokio::time::timeout(Duration::from_millis(1), &mut first).await {
+            break first;
+        }
+    };
+
+    first.unwrap().unwrap();
+    for one in arrived {
+        one.receipt().await.unwrap();
+    }
 }

@@ -5,7 +5,7 @@ mod support;
 
 use icecore_embedded::Memory;
 use icecore_layers::{Fate, Fault};
-use icecore_log::{Backend, EntryId, ErrorKind, Version};
+use icecore_log::{Backend, EntryId, ErrorKind, LogId, Version};
 use icecore_store::Resolved;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +71,64 @@ async fn a_refused_create_wrote_nothing_and_says_so() {
 
     assert_eq!(refused.kind(), ErrorKind::Unavailable);
     assert_eq!(said(&log(&store)).await, ["two"]);
+}
+
+/// The entry behind it was committed, and the retry of the first came after it.
+#[tokio::test]
+async fn what_is_pending_behind_a_refused_create_is_refused_too() {
+    let backend = faulty();
+    let store = store_with(&backend, |settings| settings.merge_entries_max = 1);
+    let log = log(&store);
+    backend.plan([Fate::Refuse]);
+
+    let first = log.append(event("one")).enqueue().await.unwrap();
+    let second = log.append(event("two")).enqueue().await.unwrap();
+
+    for refused in [first, second] {
+        assert_eq!(refused.receipt().await.unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+    log.append(event("three")).await.unwrap();
+    assert_eq!(said(&log).await, ["three"]);
+}
+
+/// Entries that nobody waited for any more stayed pending, with their bytes, and kept a commit in doubt on its way for ever.
+#[tokio::test]
+async fn a_dead_backend_is_left_alone_once_every_caller_has_gone() {
+    let backend = faulty();
+    let store = store_with(&backend, |settings| settings.append_timeout = Duration::from_millis(100));
+    let log = log(&store);
+    backend.plan([Fate::LoseRequest; 1_000]);
+
+    let first = log.append(event("one")).enqueue().await.unwrap();
+    while backend.sent().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let second = log.append(event("two")).enqueue().await.unwrap();
+    assert_eq!(first.receipt().await.unwrap_err().kind(), ErrorKind::Unknown);
+    assert_eq!(second.receipt().await.unwrap_err().kind(), ErrorKind::Unavailable);
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let sent = backend.sent().len();
+    tokio::time::sleep(Duration::from_millis(700)).await;
+
+    assert_eq!(backend.sent().len(), sent);
+}
+
+#[tokio::test]
+async fn a_commit_in_doubt_that_nobody_waits_for_is_sent_again_when_others_need_its_room() {
+    let backend = faulty();
+    let store = store_with(&backend, |settings| settings.pending_bytes_max = 1 << 10);
+    let log = log(&store);
+    backend.plan([Fate::LoseRequest, Fate::LoseRequest]);
+    let left = log.append(event("left")).enqueue().await.unwrap();
+    while backend.sent().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    drop(left);
+
+    let other = store.log(LogId::new("acme", "session", "s-2").unwrap());
+    other.append(event("other")).await.unwrap();
+
+    assert_eq!(said(&log).await, ["left"]);
 }
 
 #[tokio::test]

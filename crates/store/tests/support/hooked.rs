@@ -31,6 +31,8 @@ pub struct Hooked {
     pub commit_bytes_max: Option<usize>,
     /// This commit's slot reads as if it were empty.
     pub missing: Option<Version>,
+    /// Reading a blob takes so long.
+    pub blob_pause: Option<Duration>,
     pub listings: AtomicUsize,
 }
 
@@ -95,6 +97,9 @@ impl Backend for Hooked {
     }
 
     async fn get_blob(&self, blob: &BlobId, range: Option<Range<u64>>) -> Result<Option<Bytes>> {
+        if let Some(pause) = self.blob_pause {
+            tokio::time::sleep(pause).await;
+        }
         self.memory.get_blob(blob, range).await
     }
 
