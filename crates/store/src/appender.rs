@@ -4,7 +4,7 @@
 //! is not known stays in `in_flight` and is sent again, byte for byte, before anything else; no caller's leaving changes it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use icecore_log::codec::{SealedEntry, Secret};
 use icecore_log::{
@@ -295,6 +295,3 @@ impl State {
             .is_some_and(|in_flight| !in_flight.chosen.iter().all(|chosen| chosen.pending.is_alone()))
     }
 }
-
-/// One log's turn in a round.
-pub(crate) type Turn = Arc<Active>;

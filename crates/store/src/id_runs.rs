@@ -9,7 +9,7 @@ use std::sync::{Arc, MutexGuard};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use icecore_log::{BlobId, Error, ErrorKind, Hash, Incarnation, LogId, Result, Version};
 
-use crate::appender::{Known, State, Turn};
+use crate::appender::{Active, Known, State};
 use crate::ids::{Content, Hit};
 use crate::{Inner, lock};
 
@@ -225,7 +225,7 @@ async fn put(inner: &Inner, log: &LogId, run: &RunInfo, records: &[Record]) -> R
 }
 
 /// After a commit: writes an id run when enough ids are only in memory.
-pub(crate) fn keep_up(inner: &Arc<Inner>, turn: &Turn, state: &mut MutexGuard<'_, State>) {
+pub(crate) fn keep_up(inner: &Arc<Inner>, active: &Arc<Active>, state: &mut MutexGuard<'_, State>) {
     let Known::Tip(tip) = &state.known else {
         return;
     };
@@ -233,25 +233,25 @@ pub(crate) fn keep_up(inner: &Arc<Inner>, turn: &Turn, state: &mut MutexGuard<'_
     let Some((versions, ids)) = state.ids.begin_run(inner.settings.id_run_ids.max(1)) else {
         return;
     };
-    let (inner, turn) = (Arc::clone(inner), Arc::clone(turn));
+    let (inner, active) = (Arc::clone(inner), Arc::clone(active));
     tokio::spawn(async move {
-        let _writing = Writing(Arc::clone(&turn));
-        let written = write(&inner, &turn.id, incarnation, versions, ids.iter());
+        let _writing = Writing(Arc::clone(&active));
+        let written = write(&inner, &active.id, incarnation, versions, ids.iter());
         let Ok(run) = written.await else {
             // It is tried again after a later commit.
             return;
         };
-        let Some(runs) = lock(&turn.state).ids.end_run(run) else {
+        let Some(runs) = lock(&active.state).ids.end_run(run) else {
             return;
         };
-        if let Ok(Some(merged)) = merge(&inner, &turn.id, runs).await {
-            lock(&turn.state).ids.merged(run, merged);
+        if let Ok(Some(merged)) = merge(&inner, &active.id, runs).await {
+            lock(&active.state).ids.merged(run, merged);
         }
     });
 }
 
 /// Lets the next run be written, however the writing of this one ends.
-struct Writing(Turn);
+struct Writing(Arc<Active>);
 
 impl Drop for Writing {
     fn drop(&mut self) {

@@ -7,7 +7,7 @@
 //! | [`append`] | [`Append`], [`Receipt`]: the caller's side of an append |
 //! | `appender` | the state of one active log: what is pending, what is in flight, what an answer changes |
 //! | `sealing` | how what is pending becomes the next commit |
-//! | `rounds` | takes the logs that have something pending, in one `create` |
+//! | `turn`, `rounds` | the logs that have something pending, and their commits in one `create` |
 //! | `open` | what must be known of a log before the first append |
 //! | [`ids`], `id_runs` | which ids a log has: recent ones in memory, older ones in id runs; their bytes |
 //! | [`chain`] | the checks that every read makes |
@@ -25,6 +25,7 @@ pub mod read;
 mod rounds;
 mod sealing;
 pub mod tail;
+mod turn;
 pub mod verify;
 
 use std::collections::HashMap;
@@ -90,7 +91,7 @@ pub(crate) struct Inner {
     pub(crate) writer: [u8; 16],
     /// Bytes that may still join what is pending.
     pub(crate) room: Arc<Semaphore>,
-    pub(crate) rounds: rounds::Rounds,
+    pub(crate) queue: turn::Queue,
     active: Mutex<HashMap<LogId, Arc<appender::Active>>>,
 }
 
@@ -137,7 +138,7 @@ impl Builder {
         Store(Arc::new(Inner {
             writer: clock::random(&*self.entropy),
             room: Arc::new(Semaphore::new(self.settings.pending_bytes_max.clamp(1, u32::MAX as usize))),
-            rounds: rounds::Rounds::new(capabilities.creates_in_flight.max(1)),
+            queue: turn::Queue::new(capabilities.creates_in_flight.max(1)),
             active: Mutex::default(),
             capabilities,
             backend: self.backend,

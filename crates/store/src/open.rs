@@ -1,64 +1,73 @@
 //! What must be known of a log before it is appended to: its end, its secret, its ids.
 
-use std::sync::Arc;
-
-use futures_util::future::join_all;
+use futures_util::future::join;
+use futures_util::stream::{self, StreamExt};
 use icecore_log::codec::Secret;
 use icecore_log::{Error, ErrorKind, Hash, Head, Header, LogId, PageLimit, Result, Version};
 
-use crate::appender::{Active, Known, Phase, Tip, Turn};
+use crate::appender::{Active, Known, Tip};
 use crate::id_runs::{self, RunInfo};
 use crate::ids::{self, Ids};
+use crate::turn::Turn;
 use crate::{Inner, lock};
 
-/// Opens these logs, a few at a time; those that can go on. The others' callers have been told.
-pub(crate) async fn open(inner: &Arc<Inner>, turns: Vec<Turn>) -> Vec<Turn> {
-    let mut opened = Vec::with_capacity(turns.len());
+/// How many logs are opened at a time.
+const AT_ONCE: usize = 16;
+
+/// Opens these logs, a few at a time; each goes on as soon as it is open. The callers of those that cannot be opened are told.
+pub(crate) async fn open(inner: &Inner, turns: Vec<Turn>) {
     let (new, behind): (Vec<_>, Vec<_>) =
         turns.into_iter().partition(|turn| matches!(lock(&turn.state).known, Known::Nothing));
-    let logs: Vec<LogId> = new.iter().map(|turn| turn.id.clone()).collect();
-    match inner.backend.heads(&logs).await {
-        Err(error) => new.iter().for_each(|turn| fail(turn, &error)),
-        Ok(heads) => {
-            let mut found = Vec::new();
-            for (turn, head) in new.into_iter().zip(heads) {
-                match head {
-                    None => {
-                        let mut state = lock(&turn.state);
-                        state.known = Known::Absent;
-                        state.ids = Ids::loaded_empty();
-                        drop(state);
-                        opened.push(turn);
-                    }
-                    Some(head) => found.push((turn, head)),
-                }
-            }
-            for some in found.chunks(16) {
-                let results = join_all(some.iter().map(|(turn, head)| from_head(inner, turn, head))).await;
-                finish(&mut opened, some.iter().map(|(turn, _)| turn).zip(results));
-            }
-        }
-    }
-    for some in behind.chunks(16) {
-        let results = join_all(some.iter().map(|turn| follow(inner, turn))).await;
-        finish(&mut opened, some.iter().zip(results));
-    }
-    opened
+    join(open_new(inner, new), all(behind.into_iter().map(|turn| follow_turn(inner, turn)))).await;
 }
 
-fn finish<'a>(opened: &mut Vec<Turn>, results: impl Iterator<Item = (&'a Turn, Result<()>)>) {
-    for (turn, result) in results {
-        match result {
-            Ok(()) => opened.push(Arc::clone(turn)),
-            Err(error) => fail(turn, &error),
-        }
+/// Runs these, a few at a time.
+async fn all(futures: impl Iterator<Item = impl Future<Output = ()>>) {
+    let mut running = stream::iter(futures).buffer_unordered(AT_ONCE);
+    while running.next().await.is_some() {}
+}
+
+async fn follow_turn(inner: &Inner, turn: Turn) {
+    let followed = follow(inner, &turn).await;
+    finish(turn, followed);
+}
+
+async fn open_new(inner: &Inner, turns: Vec<Turn>) {
+    let logs: Vec<LogId> = turns.iter().map(|turn| turn.id.clone()).collect();
+    let heads = match &logs[..] {
+        [] => return,
+        logs => inner.backend.heads(logs).await,
+    };
+    let looks = turns.into_iter().enumerate().map(|(index, turn)| match &heads {
+        Ok(heads) => (turn, Some(Ok(heads.get(index).cloned().flatten()))),
+        Err(error) if logs.len() == 1 => (turn, Some(Err(error.clone()))),
+        // Which log it was is not said: each is asked for alone, so that one that is damaged does not fail its neighbours.
+        Err(_) => (turn, None),
+    });
+    all(looks.map(|(turn, look)| open_turn(inner, turn, look))).await;
+}
+
+async fn open_turn(inner: &Inner, turn: Turn, look: Option<Result<Option<Head>>>) {
+    let look = match look {
+        Some(look) => look,
+        None => head(inner, &turn.id).await,
+    };
+    let opened = match look {
+        Ok(head) => from_head(inner, &turn, head.as_ref()).await,
+        Err(error) => Err(error),
+    };
+    finish(turn, opened);
+}
+
+fn finish(turn: Turn, opened: Result<()>) {
+    match opened {
+        Ok(()) => turn.queue(),
+        Err(error) => turn.fail(&error),
     }
 }
 
-fn fail(turn: &Active, error: &Error) {
-    let mut state = lock(&turn.state);
-    state.fail_pending(error);
-    state.phase = Phase::Idle;
+async fn head(inner: &Inner, log: &LogId) -> Result<Option<Head>> {
+    Ok(inner.backend.heads(std::slice::from_ref(log)).await?.pop().flatten())
 }
 
 async fn tip_of(inner: &Inner, log: &LogId, head: &Head) -> Result<Tip> {
@@ -70,7 +79,12 @@ async fn tip_of(inner: &Inner, log: &LogId, head: &Head) -> Result<Tip> {
     Ok(Tip::at(&header, head.hash(), secret(inner, log, &header).await?))
 }
 
-async fn from_head(inner: &Inner, turn: &Active, head: &Head) -> Result<()> {
+async fn from_head(inner: &Inner, turn: &Active, head: Option<&Head>) -> Result<()> {
+    let Some(head) = head else {
+        let mut state = lock(&turn.state);
+        (state.known, state.ids) = (Known::Absent, Ids::loaded_empty());
+        return Ok(());
+    };
     let tip = tip_of(inner, &turn.id, head).await?;
     let wants_ids = {
         let mut state = lock(&turn.state);
@@ -142,10 +156,10 @@ async fn load_ids(inner: &Inner, turn: &Active, tip: &Tip) -> Result<()> {
 
 /// The log's end, read anew; `None` if it has no commit.
 pub(crate) async fn tip(inner: &Inner, log: &LogId) -> Result<Option<Tip>> {
-    let Some(head) = inner.backend.heads(std::slice::from_ref(log)).await?.pop().flatten() else {
-        return Ok(None);
-    };
-    tip_of(inner, log, &head).await.map(Some)
+    match head(inner, log).await? {
+        Some(head) => tip_of(inner, log, &head).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 /// The runs' names, and the ids in the headers behind the last run.

@@ -20,7 +20,7 @@ use icecore_store::{Settings, Store};
 #[derive(Debug, Default)]
 pub struct Hooked {
     pub memory: Memory,
-    /// The next create panics.
+    /// The next create panics when it is carried out.
     pub panics: AtomicBool,
     /// Creates are never answered.
     pub hangs: AtomicBool,
@@ -28,11 +28,15 @@ pub struct Hooked {
     pub damaged: Option<&'static str>,
     /// Reads of a log of this key take for ever.
     pub stuck: Option<&'static str>,
+    /// For as long as this is not set.
+    pub is_loose: AtomicBool,
     pub commit_bytes_max: Option<usize>,
     /// This commit's slot reads as if it were empty.
     pub missing: Option<Version>,
     /// Reading a blob takes so long.
     pub blob_pause: Option<Duration>,
+    pub reads: AtomicUsize,
+    pub creates: AtomicUsize,
     pub listings: AtomicUsize,
 }
 
@@ -45,18 +49,22 @@ impl Backend for Hooked {
     }
 
     async fn create(&self, runs: Vec<Run>, mode: Mode) -> Vec<Created> {
-        assert!(!self.panics.swap(false, Ordering::SeqCst), "this panic was planned");
+        self.creates.fetch_add(1, Ordering::SeqCst);
         if self.hangs.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
         let limit = self.capabilities().commit_bytes_max;
         let large = runs.iter().flat_map(|run| &run.commits).any(|commit| commit.len() > limit);
         assert!(!large, "a commit is larger than the backend takes");
-        self.memory.create(runs, mode).await
+        let created = self.memory.create(runs, mode).await;
+        assert!(!self.panics.swap(false, Ordering::SeqCst), "this panic was planned");
+        created
     }
 
     async fn read(&self, log: &LogId, from: Version, limit: PageLimit) -> Result<Page> {
-        if self.stuck.is_some_and(|key| log.as_str().ends_with(key)) {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        let is_stuck = !self.is_loose.load(Ordering::SeqCst);
+        if is_stuck && self.stuck.is_some_and(|key| log.as_str().ends_with(key)) {
             std::future::pending::<()>().await;
         }
         if self.missing == Some(from) && limit.commits == 1 {
