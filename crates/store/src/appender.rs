@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::append::{Expect, Receipt, Ticket};
 use crate::ids::{Hit, Ids};
-use crate::lock;
+use crate::{lock, open};
 
 /// What an append is told.
 pub(crate) type Answer = Result<Receipt>;
@@ -132,20 +132,30 @@ pub(crate) struct Tip {
 
 impl Tip {
     /// The tip behind a commit of the same log.
-    pub(crate) fn at(header: &Header, hash: Hash, secret: Secret) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] if it counts more events, or commits, than a log can have.
+    pub(crate) fn at(log: &LogId, header: &Header, hash: Hash, secret: Secret) -> Result<Self> {
+        let position = header.position.checked_add(header.events()).filter(|position| *position <= COUNT_MAX);
+        let Some(position) = position.filter(|_| header.version.0 <= COUNT_MAX) else {
+            return Err(open::damaged(log, header.version, "its numbers are impossible"));
+        };
+        Ok(Self {
             version: header.version,
             hash,
-            position: header.position + header.events(),
+            position,
             at: header.at,
             incarnation: header.incarnation,
             base: header.base,
             name_tag: header.name_tag,
             secret,
             sealed: header.flags.seal,
-        }
+        })
     }
 }
+
+/// No log has so many events or commits: a header that says so is damaged, and one commit more cannot overflow.
+const COUNT_MAX: u64 = u64::MAX / 2;
 
 /// A commit that was sealed and is not decided.
 #[derive(Debug)]
@@ -228,7 +238,8 @@ impl State {
         if matches!(self.known, Known::Absent) {
             self.ids = Ids::loaded_empty();
         }
-        self.known = Known::Tip(Tip::at(&in_flight.header, hash, in_flight.secret));
+        self.known =
+            Tip::at(log, &in_flight.header, hash, in_flight.secret).map_or(Known::Nothing, Known::Tip);
         self.ids.add(&in_flight.header);
         for Chosen { pending, entry, repeated } in in_flight.chosen {
             let id = pending.id().cloned();

@@ -47,7 +47,7 @@ pub use tail::{Tail, Tailed};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {
-    /// How long an append waits for its outcome before it is reported as unknown, or, if nothing was sent yet, as unavailable: 30 s.
+    /// How long an append waits for its outcome before it is reported as unknown, or, if nothing was sent yet, as unavailable: 30 s; a year at the most.
     pub append_timeout: Duration,
     /// The most bytes of a commit that holds several entries; a larger entry gets a commit of its own: 1 MiB.
     pub merge_bytes_max: usize,
@@ -133,7 +133,8 @@ impl Builder {
     }
 
     /// The store.
-    pub fn build(self) -> Store {
+    pub fn build(mut self) -> Store {
+        self.settings.append_timeout = self.settings.append_timeout.min(TIMEOUT_MAX);
         let capabilities = self.backend.capabilities();
         Store(Arc::new(Inner {
             writer: clock::random(&*self.entropy),
@@ -148,6 +149,9 @@ impl Builder {
         }))
     }
 }
+
+/// A year: a point in time so far ahead can still be told.
+const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Store {
     /// A store over this backend, with the default settings. Appends need a Tokio runtime with time enabled.

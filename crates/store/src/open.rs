@@ -1,5 +1,6 @@
 //! What must be known of a log before it is appended to: its end, its secret, its ids.
 
+use bytes::Bytes;
 use futures_util::future::join;
 use futures_util::stream::{self, StreamExt};
 use icecore_log::codec::Secret;
@@ -71,12 +72,16 @@ async fn head(inner: &Inner, log: &LogId) -> Result<Option<Head>> {
 }
 
 async fn tip_of(inner: &Inner, log: &LogId, head: &Head) -> Result<Tip> {
-    let header = Header::decode(head.header.clone())
-        .map_err(|error| error.with("log", log).with("version", head.version))?;
-    if header.version != head.version {
-        return Err(damaged(log, head.version, "a header is in the slot of another version"));
+    let header = decode(log, head.version, head.header.clone())?;
+    Tip::at(log, &header, head.hash(), secret(inner, log, &header).await?)
+}
+
+fn decode(log: &LogId, version: Version, header: Bytes) -> Result<Header> {
+    let header = Header::decode(header).map_err(|error| error.with("log", log).with("version", version))?;
+    if header.version != version {
+        return Err(damaged(log, version, "a header is in the slot of another version"));
     }
-    Ok(Tip::at(&header, head.hash(), secret(inner, log, &header).await?))
+    Ok(header)
 }
 
 async fn from_head(inner: &Inner, turn: &Active, head: Option<&Head>) -> Result<()> {
@@ -128,12 +133,11 @@ async fn follow(inner: &Inner, turn: &Active) -> Result<()> {
         let count = page.commits.len();
         for commit in page.commits {
             let hash = commit.hash();
-            let header = Header::decode(commit.header)
-                .map_err(|error| error.with("log", &turn.id).with("version", commit.version))?;
+            let header = decode(&turn.id, commit.version, commit.header)?;
             if header.previous != tip.hash || header.version != tip.version.next() {
                 return Err(damaged(&turn.id, commit.version, "it does not follow the commit before"));
             }
-            tip = Tip::at(&header, hash, tip.secret);
+            tip = Tip::at(&turn.id, &header, hash, tip.secret)?;
             lock(&turn.state).ids.add(&header);
         }
         if count == 0 {
@@ -194,8 +198,7 @@ async fn read_ids_behind(inner: &Inner, log: &LogId, tip: &Tip, runs: Vec<RunInf
         }
         for commit in page.commits {
             let hash = commit.hash();
-            let header = Header::decode(commit.header)
-                .map_err(|error| error.with("log", log).with("version", commit.version))?;
+            let header = decode(log, commit.version, commit.header)?;
             if previous.is_some_and(|previous| previous != header.previous) {
                 return Err(damaged(log, commit.version, "it does not follow the commit before"));
             }

@@ -125,15 +125,13 @@ fn apply(inner: &Arc<Inner>, turn: &Turn, answer: Created) -> Next {
         }
         End::Closed(_) | End::Gap => {
             // The log moved under us in a way that following it cannot tell: look at it from the start.
+            let is_first = matches!(state.known, Known::Absent);
             state.lost();
             state.known = Known::Nothing;
             state.refused += 1;
             if state.refused > REFUSED_MAX {
                 state.refused = 0;
-                let error = Error::new(ErrorKind::Corrupt, "appending").with("log", &turn.id);
-                state.fail_pending(
-                    &error.advise("The backend refuses what follows the head that it shows: verify the log"),
-                );
+                state.fail_pending(&refused(turn, is_first));
             }
         }
         End::Failed(error) => {
@@ -144,6 +142,18 @@ fn apply(inner: &Arc<Inner>, turn: &Turn, answer: Created) -> Next {
         }
     }
     Next::Rest
+}
+
+fn refused(log: &Active, is_first: bool) -> Error {
+    let (kind, advice) = if is_first {
+        (
+            ErrorKind::Refused,
+            "The log is closed and has no commit: a copy of a trimmed log was begun; let it finish first",
+        )
+    } else {
+        (ErrorKind::Corrupt, "The backend refuses what follows the head that it shows: verify the log")
+    };
+    Error::new(kind, "appending").with("log", &log.id).advise(advice)
 }
 
 /// Sends the same bytes again after a while, for as long as somebody waits; else leaves them to the next append.
