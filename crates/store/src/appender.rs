@@ -4,7 +4,8 @@
 //! is not known stays in `in_flight` and is sent again, byte for byte, before anything else; no caller's leaving changes it.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use icecore_log::codec::{SealedEntry, Secret};
 use icecore_log::{
@@ -78,6 +79,10 @@ impl Pending {
 pub(crate) struct Active {
     pub id: LogId,
     pub state: Mutex<State>,
+    /// How many of the store's ids in memory are counted as this log's.
+    ids_counted: AtomicUsize,
+    /// Those of all logs of the store.
+    ids_in_store: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -182,13 +187,30 @@ pub(crate) struct Chosen {
 }
 
 impl Active {
-    pub(crate) fn new(id: LogId) -> Self {
-        Self { id, state: Mutex::default() }
+    pub(crate) fn new(id: LogId, ids_in_store: Arc<AtomicUsize>) -> Self {
+        Self { id, state: Mutex::default(), ids_counted: AtomicUsize::new(0), ids_in_store }
+    }
+
+    /// Counts its ids in memory anew, as its turn ends.
+    pub(crate) fn count_ids(&self, now: usize) {
+        let before = self.ids_counted.swap(now, Ordering::Relaxed);
+        // Wraps around to the right sum where the difference is negative.
+        self.ids_in_store.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_ids(&self) -> bool {
+        self.ids_counted.load(Ordering::Relaxed) > 0
     }
 
     pub(crate) fn is_idle(&self) -> bool {
         let state = lock(&self.state);
         state.phase == Phase::Idle && state.pending.is_empty() && state.in_flight.is_none()
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.count_ids(0);
     }
 }
 

@@ -100,6 +100,11 @@ impl Ids {
         self.loaded
     }
 
+    /// How many are in memory.
+    pub(crate) fn len(&self) -> usize {
+        self.current.len() + self.before.len()
+    }
+
     pub(crate) fn has_hole(&self) -> bool {
         self.hole > Version::ZERO
     }

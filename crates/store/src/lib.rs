@@ -30,6 +30,7 @@ pub mod verify;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -57,6 +58,8 @@ pub struct Settings {
     pub pending_bytes_max: usize,
     /// The most logs whose head and recent ids are kept in memory while idle: 100,000.
     pub open_logs_max: usize,
+    /// The most ids of all logs that are kept in memory; beyond, idle logs are read again when they are next appended to: 4,000,000.
+    pub ids_in_memory_max: usize,
     /// How many ids, or commits, are kept in memory before they go to an id run: 4,096.
     pub id_run_ids: usize,
     /// How many id runs of one tier are merged into one of the next: 8.
@@ -71,6 +74,7 @@ impl Default for Settings {
             merge_entries_max: 1_024,
             pending_bytes_max: 256 << 20,
             open_logs_max: 100_000,
+            ids_in_memory_max: 4_000_000,
             id_run_ids: 4_096,
             id_run_merge: 8,
         }
@@ -93,6 +97,9 @@ pub(crate) struct Inner {
     pub(crate) room: Arc<Semaphore>,
     pub(crate) queue: turn::Queue,
     active: Mutex<HashMap<LogId, Arc<appender::Active>>>,
+    ids_in_memory: Arc<AtomicUsize>,
+    /// Idle logs are looked for when there are more ids than this.
+    forget_ids_from: AtomicUsize,
 }
 
 impl fmt::Debug for Store {
@@ -141,6 +148,8 @@ impl Builder {
             room: Arc::new(Semaphore::new(self.settings.pending_bytes_max.clamp(1, u32::MAX as usize))),
             queue: turn::Queue::new(capabilities.creates_in_flight.max(1)),
             active: Mutex::default(),
+            ids_in_memory: Arc::default(),
+            forget_ids_from: AtomicUsize::new(self.settings.ids_in_memory_max),
             capabilities,
             backend: self.backend,
             settings: self.settings,
@@ -220,9 +229,24 @@ impl Inner {
             // Whoever holds a clone is using it; the others can be read again from the backend.
             active.retain(|_, log| Arc::strong_count(log) > 1 || !log.is_idle());
         }
-        let made = Arc::new(appender::Active::new(log.clone()));
+        let made = Arc::new(appender::Active::new(log.clone(), Arc::clone(&self.ids_in_memory)));
         active.insert(log.clone(), Arc::clone(&made));
         made
+    }
+
+    /// Forgets idle logs once there are too many ids in memory, down to three quarters of what there may be.
+    pub(crate) fn forget_idle_ids(&self) {
+        let count = || self.ids_in_memory.load(Ordering::Relaxed);
+        if count() <= self.forget_ids_from.load(Ordering::Relaxed) {
+            return;
+        }
+        let max = self.settings.ids_in_memory_max;
+        lock(&self.active).retain(|_, log| {
+            // Whoever holds a clone is using it.
+            count() <= max / 4 * 3 || Arc::strong_count(log) > 1 || !log.has_ids() || !log.is_idle()
+        });
+        // If all are in use there is no point in looking again after each commit.
+        self.forget_ids_from.store(max.max(count().saturating_add(max / 16)), Ordering::Relaxed);
     }
 
     pub(crate) fn all_active(&self) -> Vec<Arc<appender::Active>> {

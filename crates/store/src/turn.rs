@@ -104,8 +104,11 @@ impl Turn {
             return Some(self);
         }
         state.phase = Phase::Idle;
+        let ids = state.ids.len();
         drop(state);
         self.is_held = false;
+        self.active.count_ids(ids);
+        self.inner.forget_idle_ids();
         None
     }
 }

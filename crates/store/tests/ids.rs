@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hooked::*;
-use icecore_log::{Backend, BlobId, EntryId, ErrorKind, Version};
+use icecore_log::{Backend, BlobId, EntryId, ErrorKind, LogId, Version};
 use icecore_store::{Log, Receipt, Resolved, Settings, Store};
 use support::{append_base, entry, event, log, said};
 
@@ -187,4 +187,25 @@ async fn entries_that_go_on_arriving_do_not_keep_the_first_from_its_commit() {
     for one in arrived {
         one.receipt().await.unwrap();
     }
+}
+
+/// Each idle log kept its ids: a hundred thousand logs of some thousand ids were more than a machine has.
+#[tokio::test]
+async fn logs_whose_ids_are_too_many_for_memory_are_read_again() {
+    let (hooked, backend) = shared(Hooked::default());
+    let store = store_over(&backend, |settings| settings.ids_in_memory_max = 20);
+    let logs: Vec<Log> =
+        (0..10).map(|n| store.log(LogId::new("acme", "session", &format!("s-{n}")).unwrap())).collect();
+
+    for log in &logs {
+        append_ids(log, 0..8).await;
+    }
+    let read = hooked.listings.load(Ordering::SeqCst);
+    for log in &logs {
+        append_ids(log, 0..8).await;
+        assert_eq!(said(log).await.len(), 8);
+    }
+
+    assert_eq!(read, 0);
+    assert!(hooked.listings.load(Ordering::SeqCst) >= 8, "the ids of most logs were forgotten");
 }
