@@ -92,6 +92,8 @@ pub(crate) struct State {
     pub ids: Ids,
     pub pending: VecDeque<Pending>,
     pub in_flight: Option<InFlight>,
+    /// How many slots in a row went to others.
+    pub lost: u32,
     /// How often in a row the backend refused what follows the head that it showed.
     pub refused: u32,
 }
@@ -256,7 +258,7 @@ impl State {
         };
         let hash = in_flight.run.commits.first().map_or(Hash::ZERO, StoredCommit::hash);
         let version = in_flight.header.version;
-        self.refused = 0;
+        (self.refused, self.lost) = (0, 0);
         if matches!(self.known, Known::Absent) {
             self.ids = Ids::loaded_empty();
         }

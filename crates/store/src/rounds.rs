@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use icecore_log::{Created, End, Error, ErrorKind, Mode, Result};
+use icecore_log::{Created, End, Error, ErrorKind, Mode, Result, clock};
 use tokio::time::Instant;
 
 use crate::append::Expect;
@@ -16,6 +16,10 @@ const REFUSED_MAX: u32 = 5;
 /// Pauses between sending a commit in doubt again: doubled from the first to the last.
 const RESEND_FIRST: Duration = Duration::from_millis(5);
 const RESEND_MAX: Duration = Duration::from_secs(1);
+/// Once so many slots in a row were lost the next try is put off; by how much at the most, at first and later.
+const LOST_PATIENCE: u32 = 3;
+const YIELD_FIRST: Duration = Duration::from_millis(2);
+const YIELD_MAX: Duration = Duration::from_millis(100);
 
 /// Adds an entry to what is pending, and starts a round if nobody works on the log.
 pub(crate) fn join(inner: &Arc<Inner>, active: &Arc<Active>, pending: Pending) {
@@ -101,6 +105,10 @@ pub(crate) async fn round(inner: &Arc<Inner>, turns: Vec<Turn>) {
         match apply(inner, &turn, answer) {
             Next::Rest => turn.rest(),
             Next::Doubt => doubt(turn),
+            Next::Yield => {
+                let pause = pause_of_loser(inner, &turn);
+                later(turn, pause);
+            }
         }
     }
 }
@@ -109,6 +117,8 @@ pub(crate) async fn round(inner: &Arc<Inner>, turns: Vec<Turn>) {
 enum Next {
     Rest,
     Doubt,
+    /// Slots are lost too often: others get a moment.
+    Yield,
 }
 
 fn apply(inner: &Arc<Inner>, turn: &Turn, answer: Created) -> Next {
@@ -118,7 +128,15 @@ fn apply(inner: &Arc<Inner>, turn: &Turn, answer: Created) -> Next {
             state.won(&turn.id);
             id_runs::keep_up(inner, turn.active(), &mut state);
         }
-        End::Taken => state.lost(),
+        End::Taken => {
+            state.lost();
+            // A condition on the version does not hold any more: its caller hears so at once.
+            let goes_on = state.pending.front().is_some_and(|front| front.expect == Expect::Any);
+            state.lost = if goes_on { state.lost.saturating_add(1) } else { 0 };
+            if state.lost >= LOST_PATIENCE {
+                return Next::Yield;
+            }
+        }
         End::Closed(_) | End::Gap if state.is_in_doubt() => {
             // An earlier try may have landed and been trimmed since: neither "again" nor "nothing was written" would be true.
             state.give_up_in_flight(&turn.id);
@@ -168,9 +186,21 @@ fn doubt(turn: Turn) {
         !state.is_awaited() && state.pending.is_empty()
     });
     if let Some(turn) = turn {
-        tokio::spawn(async move {
-            tokio::time::sleep(pause).await;
-            turn.queue();
-        });
+        later(turn, pause);
     }
+}
+
+fn later(turn: Turn, pause: Duration) {
+    tokio::spawn(async move {
+        tokio::time::sleep(pause).await;
+        turn.queue();
+    });
+}
+
+/// By chance between nothing and a bound that doubles: of k writers that race for each slot of a log, k - 1 create in vain
+/// each time, and those that go on at the same moment race again.
+fn pause_of_loser(inner: &Inner, log: &Active) -> Duration {
+    let doublings = lock(&log.state).lost.saturating_sub(LOST_PATIENCE).min(8);
+    let bound = YIELD_FIRST.saturating_mul(1 << doublings).min(YIELD_MAX);
+    bound.mul_f64(f64::from(u32::from_be_bytes(clock::random(&*inner.entropy))) / f64::from(u32::MAX))
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hooked::*;
 use icecore_layers::{Fate, Fault};
-use icecore_log::{Backend, ErrorKind, LogId, Version};
+use icecore_log::{Backend, Entropy, ErrorKind, LogId, Version};
 use icecore_store::{Log, Store};
 use support::{event, log, said, store};
 
@@ -118,4 +118,30 @@ async fn a_merged_commit_is_not_larger_than_the_backend_takes() {
 
     assert!(hooked.creates.load(Ordering::SeqCst) < 40);
     assert_eq!(said(&log).await.len(), 400);
+}
+
+/// Every random byte is the largest, and so is every pause.
+#[derive(Debug)]
+struct Largest;
+
+impl Entropy for Largest {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(0xff);
+    }
+}
+
+/// Writers that lose slots to each other all the time went on at the same moment, to lose the next one.
+#[tokio::test]
+async fn who_loses_slot_after_slot_waits_longer_and_longer_and_then_gets_one() {
+    let (hooked, backend) = shared(Hooked::default());
+    let store = Store::builder(backend).entropy(Arc::new(Largest)).build();
+    let log = log(&store);
+    log.append(event("zero")).await.unwrap();
+
+    hooked.rivals.store(8, Ordering::SeqCst);
+    let before = std::time::Instant::now();
+    let receipt = log.append(event("one")).await.unwrap();
+
+    assert_eq!(receipt.version, Version(10));
+    assert!(before.elapsed() >= Duration::from_millis(2 + 4 + 8 + 16 + 32 + 64));
 }

@@ -19,7 +19,7 @@ use icecore_store::{Settings, Store};
 /// What each field says holds for every call until it is changed.
 #[derive(Debug, Default)]
 pub struct Hooked {
-    pub memory: Memory,
+    pub memory: Arc<Memory>,
     /// The next create panics when it is carried out.
     pub panics: AtomicBool,
     /// Creates are never answered.
@@ -35,6 +35,8 @@ pub struct Hooked {
     pub missing: Option<Version>,
     /// Reading a blob takes so long.
     pub blob_pause: Option<Duration>,
+    /// Before a create, so many times, another process appends to the log.
+    pub rivals: AtomicUsize,
     pub reads: AtomicUsize,
     pub creates: AtomicUsize,
     pub listings: AtomicUsize,
@@ -52,6 +54,11 @@ impl Backend for Hooked {
         self.creates.fetch_add(1, Ordering::SeqCst);
         if self.hangs.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
+        }
+        let left = self.rivals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if left.is_ok() {
+            let rival = Store::new(Arc::clone(&self.memory) as Arc<dyn Backend>);
+            rival.append(&runs[0].log, icecore_log::Event::new("said", "\"rival\"")).await.unwrap();
         }
         let limit = self.capabilities().commit_bytes_max;
         let large = runs.iter().flat_map(|run| &run.commits).any(|commit| commit.len() > limit);
