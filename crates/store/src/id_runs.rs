@@ -302,3 +302,34 @@ fn may_merge(tail: &[RunInfo], tier_ids: u64) -> bool {
         && tail.iter().map(|run| run.ids).sum::<u64>() <= MERGED_IDS_MAX
         && tail[tail.len() - 1].to - tail[0].from <= u64::from(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runs(ends: &[(u64, u64)]) -> Vec<RunInfo> {
+        let incarnation = Incarnation::default();
+        ends.iter().map(|&(from, to)| RunInfo { incarnation, from, to, ids: 1 }).collect()
+    }
+
+    fn cut(ends: &[(u64, u64)], hole: u64) -> usize {
+        let mut runs = runs(ends);
+        cut_at_gap(&mut runs, Version(hole));
+        runs.len()
+    }
+
+    #[test]
+    fn runs_count_up_to_a_gap_that_nothing_explains() {
+        assert_eq!(cut(&[(1, 4), (5, 8), (7, 12)], 0), 3, "an overlap is no gap");
+        assert_eq!(cut(&[(1, 4), (6, 8)], 0), 1);
+        assert_eq!(cut(&[(2, 4)], 0), 0);
+        assert_eq!(cut(&[(1, 4), (9, 12), (14, 15)], 8), 2, "what is missing through 8 was trimmed");
+    }
+
+    /// A merged run says of all its versions that their ids are in it; over a hole that would be a lie.
+    #[test]
+    fn runs_on_two_sides_of_a_hole_are_not_merged() {
+        assert!(may_merge(&runs(&[(1, 4), (5, 8)]), 4));
+        assert!(!may_merge(&runs(&[(1, 4), (6, 8)]), 4));
+    }
+}

@@ -156,7 +156,10 @@ async fn the_same_id_twice_in_one_commit_is_one_entry() {
         versions.push(one.receipt().await.unwrap().version);
     }
     assert_eq!(versions, [Version(1), Version(1)]);
-    assert_eq!(other.receipt().await.unwrap_err().kind(), ErrorKind::Conflict);
+    let other = other.receipt().await.unwrap_err();
+    assert_eq!(other.kind(), ErrorKind::Conflict);
+    // It was told that the first content is in the log, while that was not decided yet.
+    assert!(other.advice().unwrap().contains("at the same time"));
     assert_eq!(said(&log).await, ["one"]);
 }
 
