@@ -1,17 +1,12 @@
-//! Reading, tailing, verifying, copying.
+//! Reading and tailing.
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
 mod support;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
-use icecore_embedded::Memory;
-use icecore_log::{
-    Backend, ErrorKind, Hash, LogId, LogPrefix, Mode, PageLimit, Run, StoredCommit, Timestamp, Version,
-};
-use icecore_store::{Range, Store, Tailed, copy::copy};
+use icecore_log::{ErrorKind, LogId, Timestamp, Version};
+use icecore_store::{Range, Store, Tailed};
 use support::*;
 
 async fn filled(count: u64) -> Store {
@@ -118,135 +113,4 @@ async fn a_tail_waits_for_a_log_that_is_not_there_yet() {
     assert_eq!(tail.next().await.unwrap(), Tailed::CaughtUp(Version(0)));
     log.append(event("1")).await.unwrap();
     assert!(matches!(tail.next().await.unwrap(), Tailed::Commit(_)));
-}
-
-#[tokio::test]
-async fn verify_counts_what_it_checked() {
-    let store = filled(10).await;
-
-    let verified = store.verify(&LogPrefix::all(), |_| ()).await.unwrap();
-
-    assert_eq!((verified.logs, verified.commits, verified.events), (1, 10, 10));
-    assert!(verified.damage.is_empty());
-}
-
-/// Copies a log's commits into a new memory, changed on the way.
-async fn changed(store: &Store, change: impl Fn(&mut StoredCommit)) -> Store {
-    let id = log(store).id().clone();
-    let page = store.backend().read(&id, Version(1), PageLimit::WHOLE).await.unwrap();
-    let target = Memory::default();
-    let (mut previous, mut commits) = (Hash::ZERO, page.commits);
-    for commit in &mut commits {
-        change(commit);
-        let run = Run::one(id.clone(), previous, commit.clone());
-        assert!(target.create(vec![run], Mode::Each).await[0].is_done());
-        previous = commit.hash();
-    }
-    Store::new(Arc::new(target))
-}
-
-#[tokio::test]
-async fn a_changed_header_body_or_order_is_damage_at_its_version_for_verify_and_read() {
-    let store = filled(6).await;
-    let flip = |bytes: &Bytes, at: usize| {
-        let mut changed = bytes.to_vec();
-        changed[at] ^= 1;
-        Bytes::from(changed)
-    };
-    let header = changed(&store, |commit| {
-        if commit.version == Version(3) {
-            commit.header = flip(&commit.header, commit.header.len() - 1);
-        }
-    });
-    let body = changed(&store, |commit| {
-        if commit.version == Version(3) {
-            commit.body = commit.body.as_ref().map(|body| flip(body, 30));
-        }
-    });
-
-    for store in [header.await, body.await] {
-        let verified = store.verify(&LogPrefix::all(), |_| ()).await.unwrap();
-        assert!(!verified.damage.is_empty());
-        assert!(verified.damage.iter().all(|error| error.kind() == ErrorKind::Corrupt));
-        assert_eq!(verified.damage[0].fact("version"), Some("3"), "{}", verified.damage[0]);
-        assert_eq!(verified.damage[0].fact("log"), Some("acme/session/s-1"));
-        let error = log(&store).read(Range::default()).next_page().await.unwrap_err();
-        assert_eq!((error.kind(), error.fact("version")), (ErrorKind::Corrupt, Some("3")));
-    }
-}
-
-#[tokio::test]
-async fn one_logs_commits_under_anothers_name_are_damage() {
-    let store = filled(3).await;
-    let page = store.backend().read(log(&store).id(), Version(1), PageLimit::WHOLE).await.unwrap();
-    let other = LogId::new("acme", "session", "other").unwrap();
-    let run = Run { log: other.clone(), previous: Hash::ZERO, commits: page.commits };
-    store.backend().create(vec![run], Mode::Each).await;
-
-    let read = store.log(other.clone()).read(Range::default()).next_page().await.unwrap_err();
-    let append = store.log(other).append(event("x")).await.unwrap_err();
-
-    assert_eq!((read.kind(), append.kind()), (ErrorKind::Corrupt, ErrorKind::Corrupt));
-}
-
-#[tokio::test]
-async fn a_copy_is_byte_for_byte_incremental_and_refuses_to_mix_histories() {
-    let (from, to) = (filled(20).await, store(&faulty()));
-
-    let first = copy(&from, &to, &LogPrefix::all(), |_| ()).await.unwrap();
-    log(&from).append(event("21")).await.unwrap();
-    let second = copy(&from, &to, &LogPrefix::all(), |_| ()).await.unwrap();
-    let third = copy(&from, &to, &LogPrefix::all(), |_| ()).await.unwrap();
-
-    assert_eq!([first.commits, second.commits, third.commits], [20, 1, 0]);
-    let id = log(&from).id().clone();
-    let all = |store: &Store| {
-        let (backend, id) = (Arc::clone(store.backend()), id.clone());
-        async move { backend.read(&id, Version(1), PageLimit::WHOLE).await.unwrap() }
-    };
-    assert_eq!(all(&from).await, all(&to).await);
-    log(&to).append(event("elsewhere")).await.unwrap();
-    log(&from).append(event("here")).await.unwrap();
-    let mixed = copy(&from, &to, &LogPrefix::all(), |_| ()).await.unwrap_err();
-    assert_eq!(mixed.kind(), ErrorKind::Conflict);
-}
-
-#[tokio::test]
-async fn a_trimmed_log_is_read_appended_to_and_copied_from_its_boundary_on() {
-    let from = filled(5).await;
-    let id = log(&from).id().clone();
-    append_base(&log(&from), from.backend()).await;
-    log(&from).append(entry("a", "seven")).await.unwrap();
-    from.backend().close(&id, Version(5)).await.unwrap();
-    from.backend().sweep(&id).await.unwrap();
-    let to = store(&faulty());
-
-    copy(&from, &to, &LogPrefix::all(), |_| ()).await.unwrap();
-
-    for store in [&from, &to] {
-        assert_eq!(versions(store, Range::default()).await, [6, 7]);
-        let early = log(store)
-            .read(Range { from: Some(Version(2)), ..Range::default() })
-            .next_page()
-            .await
-            .unwrap_err();
-        assert_eq!((early.kind(), early.fact("trimmed_through")), (ErrorKind::NotFound, Some("5")));
-        assert!(store.verify(&LogPrefix::all(), |_| ()).await.unwrap().damage.is_empty());
-        assert!(log(store).append(entry("a", "seven")).await.unwrap().repeated);
-        assert_eq!(log(store).append(event("eight")).await.unwrap().version, Version(8));
-    }
-}
-
-#[tokio::test]
-async fn a_log_with_dropped_bodies_is_copied_as_it_is() {
-    let from = filled(10).await;
-    let id = log(&from).id().clone();
-    from.backend().drop_bodies(&id, &[Version(4), Version(5)]).await.unwrap();
-    let to = store(&faulty());
-
-    copy(&from, &to, &LogPrefix::all(), |_| ()).await.unwrap();
-
-    let verified = to.verify(&LogPrefix::all(), |_| ()).await.unwrap();
-    assert_eq!((verified.commits, verified.dropped, verified.damage.len()), (10, 2, 0));
-    tokio::time::timeout(Duration::from_secs(5), log(&to).append(event("11"))).await.unwrap().unwrap();
 }
