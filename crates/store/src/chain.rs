@@ -21,6 +21,7 @@ struct Last {
     position: u64,
     at: Timestamp,
     incarnation: Incarnation,
+    is_seal: bool,
 }
 
 impl Chain {
@@ -97,18 +98,27 @@ impl Chain {
         if (header.version == Version::FIRST) != (header.previous == Hash::ZERO) {
             return wrong("only the first commit has no predecessor");
         }
-        if let Some(last) = &self.last {
-            if header.version != last.version.next() || header.previous != last.hash {
-                return wrong("it does not follow the commit before");
-            }
-            if header.position != last.position
-                || header.at < last.at
-                || header.incarnation != last.incarnation
-            {
-                return wrong("its position, time or incarnation does not follow the commit before");
-            }
-        }
+        position_behind(&header).map_err(|error| self.name(error, commit))?;
+        self.check_next(commit.version, &header)?;
         Ok(header)
+    }
+
+    /// Checks that a header follows the last commit, if that is known.
+    pub(crate) fn check_next(&self, version: Version, header: &Header) -> Result<()> {
+        let wrong = |what| Err(self.at(corrupt(what), version));
+        let Some(last) = &self.last else {
+            return Ok(());
+        };
+        if header.version != last.version.next() || header.previous != last.hash {
+            return wrong("it does not follow the commit before");
+        }
+        if header.position != last.position || header.at < last.at || header.incarnation != last.incarnation {
+            return wrong("its position, time or incarnation does not follow the commit before");
+        }
+        if last.is_seal {
+            return wrong("it is behind the commit that ended the log");
+        }
+        Ok(())
     }
 
     fn check_preamble(&self, header: &Header, body: &Bytes) -> Result<()> {
@@ -123,15 +133,32 @@ impl Chain {
         self.last = Some(Last {
             version: header.version,
             hash: commit.hash(),
-            position: header.position + header.events(),
+            // Checked with the header.
+            position: header.position.saturating_add(header.events()),
             at: header.at,
             incarnation: header.incarnation,
+            is_seal: header.flags.seal,
         });
     }
 
     fn name(&self, error: Error, commit: &StoredCommit) -> Error {
-        error.with("log", &self.log).with("version", commit.version)
+        self.at(error, commit.version)
     }
+
+    fn at(&self, error: Error, version: Version) -> Error {
+        error.with("log", &self.log).with("version", version)
+    }
+}
+
+/// How many events a log has through the commit of this header.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`] if no log can have so many.
+pub(crate) fn position_behind(header: &Header) -> Result<u64> {
+    header
+        .position
+        .checked_add(header.events())
+        .ok_or_else(|| corrupt("it has more events before it than can be counted"))
 }
 
 fn corrupt(what: &'static str) -> Error {

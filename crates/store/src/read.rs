@@ -1,10 +1,13 @@
 //! Reading a log's events by version and time, forward and backward, with the chain checked.
 
+use std::collections::VecDeque;
+
 use icecore_log::{
-    Entry, EntryId, Error, ErrorKind, Event, Hash, Head, Header, LogId, PageLimit, Result, Timestamp, Version,
+    Entry, EntryId, Error, ErrorKind, Event, Hash, Head, Header, LogId, Page, PageLimit, Result,
+    StoredCommit, Timestamp, Version,
 };
 
-use crate::chain::Chain;
+use crate::chain::{self, Chain};
 use crate::{Log, open};
 
 /// Which part of a log to read, both ends included.
@@ -95,24 +98,17 @@ pub struct Reader<'a> {
 #[derive(Debug)]
 enum State {
     New,
-    /// The next version, through the last one.
-    Forward {
-        next: Version,
-        last: Version,
-        chain: Box<Chain>,
-    },
-    /// The next version, down to the first one; the hash that the newer page names.
-    Backward {
-        next: Version,
-        first: Version,
-        name: Box<Chain>,
-        expected: Option<Hash>,
-    },
+    Forward(Forward),
+    Backward(Box<Backward>),
     Done,
 }
 
-/// How many commits one step backward reads.
-const BACKWARD: u64 = 256;
+/// The most bytes of events that a page holds, unless a single commit has more. Stored bytes do not bound it: a few
+/// kilobytes of them may be 64 MiB of events.
+const OPENED_BYTES_MAX: usize = 4 << 20;
+
+/// How many commits one step backward reads at the most.
+const BACKWARD_MAX: u64 = 256;
 
 impl Log {
     /// Where the log ends; `None` if it has no commit.
@@ -125,7 +121,8 @@ impl Log {
             version: head.version,
             hash: head.hash(),
             at: header.at,
-            events: header.position + header.events(),
+            events: chain::position_behind(&header)
+                .map_err(|error| error.with("log", &self.id).with("version", head.version))?,
             boundary: head.boundary,
             sealed: header.flags.seal,
         }))
@@ -143,24 +140,27 @@ impl Log {
     pub async fn version_at(&self, time: Timestamp) -> Result<Option<Version>> {
         let head = self.existing_head().await?;
         // Commit times never go back, so the versions at or before `time` come first.
-        let (mut low, mut high) = (head.boundary.0, head.version.0);
+        let (mut boundary, mut low, mut high) = (head.boundary.0, head.boundary.0, head.version.0);
         while low < high {
             let middle = Version(low + (high - low).div_ceil(2));
-            if self.header(middle).await?.at <= time {
+            let page = self.store.0.backend.read(&self.id, middle, PageLimit::HEADERS.commits(1)).await?;
+            let Some(commit) = page.commits.into_iter().next() else {
+                if page.boundary < middle {
+                    return Err(open::damaged(&self.id, middle, "a commit below the head is missing"));
+                }
+                // A trim passed us: what it took is no answer any more, and what it left is searched on.
+                (boundary, low) = (page.boundary.0, page.boundary.0);
+                continue;
+            };
+            let header = Header::decode(commit.header)
+                .map_err(|error| error.with("log", &self.id).with("version", middle))?;
+            if header.at <= time {
                 low = middle.0;
             } else {
                 high = middle.0 - 1;
             }
         }
-        Ok((low > head.boundary.0).then_some(Version(low)))
-    }
-
-    async fn header(&self, version: Version) -> Result<Header> {
-        let page = self.store.0.backend.read(&self.id, version, PageLimit::HEADERS.commits(1)).await?;
-        let Some(commit) = page.commits.into_iter().next() else {
-            return Err(trimmed(&self.id, version, page.boundary));
-        };
-        Header::decode(commit.header).map_err(|error| error.with("log", &self.id).with("version", version))
+        Ok((low > boundary).then_some(Version(low)))
     }
 
     pub(crate) async fn raw_head(&self) -> Result<Option<Head>> {
@@ -199,10 +199,8 @@ impl Reader<'_> {
         }
         let page = match &mut self.state {
             State::New | State::Done => return Ok(Vec::new()),
-            State::Forward { next, last, chain } => forward(self.log, next, *last, chain).await?,
-            State::Backward { next, first, name, expected } => {
-                backward(self.log, next, *first, name, expected).await?
-            }
+            State::Forward(forward) => forward.next_page(self.log).await?,
+            State::Backward(backward) => backward.next_page(self.log).await?,
         };
         if page.is_empty() {
             self.state = State::Done;
@@ -220,66 +218,152 @@ impl Reader<'_> {
         if first > last {
             return Ok(State::Done);
         }
-        let chain = Box::new(self.log.chain(&self.log.decode(&head)?).await?);
+        let chain = self.log.chain(&self.log.decode(&head)?).await?;
         Ok(if self.range.reverse {
-            State::Backward { next: last, first, name: chain, expected: None }
+            State::Backward(Box::new(Backward { next: last, first, chain, newer: None, step: 1 }))
         } else {
-            State::Forward { next: first, last, chain }
+            State::Forward(Forward { next: first, last, chain, stored: VecDeque::new() })
         })
     }
 }
 
-async fn forward(
-    log: &Log,
-    next: &mut Version,
-    last: Version,
-    chain: &mut Chain,
-) -> Result<Vec<RecordedCommit>> {
-    if *next > last {
-        return Ok(Vec::new());
+/// Reads one page that ends before the first commit that cannot be read, if there is a good one before it.
+pub(crate) async fn good_page(log: &Log, from: Version, limit: PageLimit) -> Result<Page> {
+    let backend = &log.store.0.backend;
+    let error = match backend.read(&log.id, from, limit).await {
+        Err(error) if limit.commits > 1 => error,
+        page => return page,
+    };
+    let good = match bad_version(&error) {
+        Some(version) => version.0.saturating_sub(from.0),
+        // It does not say where: what is left is to go on one by one.
+        None => u64::from(error.kind() == ErrorKind::Corrupt),
+    };
+    if good == 0 {
+        return Err(error);
     }
-    let limit = PageLimit::WHOLE.commits(usize::try_from(last.0 - next.0 + 1).unwrap_or(usize::MAX));
-    let page = log.store.0.backend.read(&log.id, *next, limit).await?;
-    if page.commits.is_empty() {
-        return Err(if page.boundary >= *next {
-            trimmed(&log.id, *next, page.boundary)
-        } else {
-            open::damaged(&log.id, *next, "a commit below the head is missing")
-        });
-    }
-    let mut commits = Vec::with_capacity(page.commits.len());
-    for stored in &page.commits {
-        let (header, entries) = chain.open(stored)?;
-        commits.push(RecordedCommit { version: stored.version, hash: stored.hash(), header, entries });
-        *next = stored.version.next();
-    }
-    Ok(commits)
+    backend.read(&log.id, from, limit.commits(usize::try_from(good).unwrap_or(usize::MAX))).await
 }
 
-async fn backward(
-    log: &Log,
-    next: &mut Version,
+/// The commit that could not be read, if the error is of that commit alone.
+pub(crate) fn bad_version(error: &Error) -> Option<Version> {
+    let is_of_a_commit = matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unavailable);
+    error.fact("version").filter(|_| is_of_a_commit)?.parse().ok().map(Version)
+}
+
+#[derive(Debug)]
+struct Forward {
+    next: Version,
+    last: Version,
+    chain: Chain,
+    /// Read and not yet opened.
+    stored: VecDeque<StoredCommit>,
+}
+
+impl Forward {
+    /// The next commits. What is good before a damaged one is given first: the damage is still there at the next call.
+    async fn next_page(&mut self, log: &Log) -> Result<Vec<RecordedCommit>> {
+        if self.stored.is_empty() && self.next <= self.last {
+            let left = usize::try_from(self.last.0 - self.next.0 + 1).unwrap_or(usize::MAX);
+            let page = good_page(log, self.next, PageLimit::WHOLE.commits(left)).await?;
+            if page.commits.is_empty() {
+                return Err(if page.boundary >= self.next {
+                    trimmed(&log.id, self.next, page.boundary)
+                } else {
+                    open::damaged(&log.id, self.next, "a commit below the head is missing")
+                });
+            }
+            self.stored = page.commits.into();
+        }
+        let (mut commits, mut bytes) = (Vec::with_capacity(self.stored.len()), 0);
+        while let Some(stored) = self.stored.front()
+            && bytes < OPENED_BYTES_MAX
+        {
+            match self.chain.open(stored) {
+                Ok((header, entries)) => {
+                    bytes += opened_bytes(entries.as_deref());
+                    self.next = stored.version.next();
+                    commits.push(recorded(stored, header, entries));
+                    self.stored.pop_front();
+                }
+                Err(error) if commits.is_empty() => {
+                    // Looked at again by the next call: it may have been restored by then.
+                    self.stored.clear();
+                    return Err(error);
+                }
+                Err(_) => break,
+            }
+        }
+        Ok(commits)
+    }
+}
+
+#[derive(Debug)]
+struct Backward {
+    next: Version,
     first: Version,
-    name: &Chain,
-    expected: &mut Option<Hash>,
-) -> Result<Vec<RecordedCommit>> {
-    if *next < first || *next == Version::ZERO {
-        return Ok(Vec::new());
+    /// Knows the log, and nothing of its commits.
+    chain: Chain,
+    /// The oldest commit of the page before: what is read next must come before it.
+    newer: Option<RecordedCommit>,
+    /// How many commits are read at once: one more time as many while they are small.
+    step: u64,
+}
+
+impl Backward {
+    async fn next_page(&mut self, log: &Log) -> Result<Vec<RecordedCommit>> {
+        loop {
+            if self.next < self.first || self.next == Version::ZERO {
+                return Ok(Vec::new());
+            }
+            let low = Version(self.next.0.saturating_sub(self.step - 1).max(self.first.0));
+            match self.block(log, low).await {
+                Ok(Some(mut commits)) => {
+                    self.step = (self.step * 2).min(BACKWARD_MAX);
+                    self.newer =
+                        commits.first().map(|oldest| RecordedCommit { entries: None, ..oldest.clone() });
+                    self.next = low.previous();
+                    commits.reverse();
+                    return Ok(commits);
+                }
+                Ok(None) => self.step = (self.next.0 - low.0 + 1).div_ceil(2),
+                // The good ones behind what cannot be read are given first, one by one.
+                Err(_) if low < self.next => self.step = 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
-    let low = Version(next.0.saturating_sub(BACKWARD - 1).max(first.0));
-    let (mut from, mut chain, mut commits) = (low, name.clone(), Vec::new());
-    while from <= *next {
-        let page = forward(log, &mut from, *next, &mut chain).await?;
-        commits.extend(page);
+
+    /// The commits from `low` to the next, in their order; `None` if they are too much to hold at once.
+    async fn block(&self, log: &Log, low: Version) -> Result<Option<Vec<RecordedCommit>>> {
+        let mut commits: Vec<RecordedCommit> = Vec::new();
+        let mut block =
+            Forward { next: low, last: self.next, chain: self.chain.clone(), stored: VecDeque::new() };
+        let mut bytes = 0;
+        while block.next <= self.next {
+            if bytes >= OPENED_BYTES_MAX {
+                return Ok(None);
+            }
+            for commit in block.next_page(log).await? {
+                bytes += opened_bytes(commit.entries.as_deref());
+                commits.push(commit);
+            }
+        }
+        if let Some(newer) = &self.newer {
+            block.chain.check_next(newer.version, &newer.header)?;
+        }
+        Ok(Some(commits))
     }
-    let newest = commits.last().map(|commit| commit.hash);
-    if expected.is_some() && newest != *expected {
-        return Err(open::damaged(&log.id, next.next(), "it does not follow the commit before"));
-    }
-    *expected = commits.first().map(|commit| commit.header.previous);
-    *next = low.previous();
-    commits.reverse();
-    Ok(commits)
+}
+
+pub(crate) fn recorded(stored: &StoredCommit, header: Header, entries: Option<Vec<Entry>>) -> RecordedCommit {
+    RecordedCommit { version: stored.version, hash: stored.hash(), header, entries }
+}
+
+/// About how much memory the entries take; what describes an event counts as a fixed amount.
+fn opened_bytes(entries: Option<&[Entry]>) -> usize {
+    let events = entries.unwrap_or_default().iter().flat_map(|entry| &entry.events);
+    events.map(|event| event.data.len() + size_of::<Event>()).sum()
 }
 
 fn trimmed(log: &LogId, version: Version, boundary: Version) -> Error {

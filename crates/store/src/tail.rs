@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use icecore_log::{PageLimit, Result, Version};
+use icecore_log::{PageLimit, Result, StoredCommit, Version};
 
 use crate::Log;
 use crate::chain::Chain;
-use crate::read::RecordedCommit;
+use crate::read::{self, RecordedCommit};
 
 /// How long a tail waits for a hint before it looks for itself.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -31,7 +31,8 @@ pub struct Tail<'a> {
     log: &'a Log,
     next: Version,
     chain: Option<Chain>,
-    ready: VecDeque<RecordedCommit>,
+    /// Read and not yet opened: one by one, so that what is good before a damaged commit is given first.
+    stored: VecDeque<StoredCommit>,
     is_caught_up: bool,
 }
 
@@ -42,7 +43,7 @@ impl Log {
             log: self,
             next: from.max(Version::FIRST),
             chain: None,
-            ready: VecDeque::new(),
+            stored: VecDeque::new(),
             is_caught_up: false,
         }
     }
@@ -54,14 +55,14 @@ impl Tail<'_> {
     /// # Errors
     /// [`ErrorKind::Corrupt`](icecore_log::ErrorKind::Corrupt), naming log and version, if a check fails.
     pub async fn next(&mut self) -> Result<Tailed> {
-        if let Some(commit) = self.ready.pop_front() {
+        if let Some(commit) = self.open_next()? {
             return Ok(Tailed::Commit(Box::new(commit)));
         }
         if self.is_caught_up {
             let seen = [(self.log.id.clone(), self.next.previous())];
             self.log.store.0.backend.wait(&seen, LOOK_EVERY).await?;
         }
-        let page = self.log.store.0.backend.read(&self.log.id, self.next, PageLimit::WHOLE).await?;
+        let page = read::good_page(self.log, self.next, PageLimit::WHOLE).await?;
         if page.commits.is_empty() {
             // Missing means caught up only together with a boundary below it, from the same look.
             if page.boundary >= self.next {
@@ -75,21 +76,19 @@ impl Tail<'_> {
         if self.chain.is_none() {
             self.chain = self.start_chain().await?;
         }
-        let Some(chain) = &mut self.chain else {
-            return Ok(Tailed::Heartbeat);
+        self.stored = page.commits.into();
+        Ok(self.open_next()?.map_or(Tailed::Heartbeat, |commit| Tailed::Commit(Box::new(commit))))
+    }
+
+    /// Opens the next commit that was read.
+    fn open_next(&mut self) -> Result<Option<RecordedCommit>> {
+        let (Some(stored), Some(chain)) = (self.stored.pop_front(), &mut self.chain) else {
+            return Ok(None);
         };
-        for stored in &page.commits {
-            let (header, entries) = chain.open(stored)?;
-            self.ready.push_back(RecordedCommit {
-                version: stored.version,
-                hash: stored.hash(),
-                header,
-                entries,
-            });
-            self.next = stored.version.next();
-        }
-        // The page had at least one commit.
-        Ok(self.ready.pop_front().map_or(Tailed::Heartbeat, |commit| Tailed::Commit(Box::new(commit))))
+        // A damaged one is looked at again by the next call: it may have been restored by then.
+        let (header, entries) = chain.open(&stored).inspect_err(|_| self.stored.clear())?;
+        self.next = stored.version.next();
+        Ok(Some(read::recorded(&stored, header, entries)))
     }
 
     async fn start_chain(&self) -> Result<Option<Chain>> {

@@ -2,12 +2,15 @@
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
 mod support;
+#[path = "support/watched.rs"]
+mod watched;
 
 use std::sync::Arc;
 
-use icecore_log::{ErrorKind, LogId, Timestamp, Version};
-use icecore_store::{Range, Store, Tailed};
+use icecore_log::{Backend, Entry, ErrorKind, Event, LogId, Timestamp, Version};
+use icecore_store::{Range, RecordedCommit, Store, Tailed};
 use support::*;
+use watched::Watched;
 
 async fn filled(count: u64) -> Store {
     let store = store(&faulty());
@@ -113,4 +116,144 @@ async fn a_tail_waits_for_a_log_that_is_not_there_yet() {
     assert_eq!(tail.next().await.unwrap(), Tailed::CaughtUp(Version(0)));
     log.append(event("1")).await.unwrap();
     assert!(matches!(tail.next().await.unwrap(), Tailed::Commit(_)));
+}
+
+/// A store whose reads a test spoils, over one with so many commits.
+async fn watched(count: u64) -> (Store, Arc<Watched>) {
+    let watched = Watched::new(Arc::clone(filled(count).await.backend()));
+    (Store::new(Arc::clone(&watched) as Arc<dyn Backend>), watched)
+}
+
+/// The versions of every page until the first error, and the error.
+async fn until_damage(store: &Store, range: Range) -> (Vec<u64>, icecore_log::Error) {
+    let log = log(store);
+    let (mut reader, mut versions) = (log.read(range), Vec::new());
+    loop {
+        match reader.next_page().await {
+            Ok(page) => {
+                assert!(!page.is_empty(), "it ended without an error");
+                versions.extend(page.iter().map(|commit| commit.version.0));
+            }
+            Err(error) => {
+                let again = reader.next_page().await.unwrap_err();
+                assert_eq!(again.to_string(), error.to_string(), "a damaged commit is never passed over");
+                return (versions, error);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_good_before_a_damaged_commit_is_read_first_in_both_directions() {
+    // The whole page was an error, so that 41 good commits could not be read by any means.
+    for kind in [ErrorKind::Corrupt, ErrorKind::Unavailable] {
+        let (store, watched) = watched(100).await;
+        watched.spoil(log(&store).id(), 42, kind);
+
+        let (forward, error) = until_damage(&store, Range::default()).await;
+        let (backward, error_backward) =
+            until_damage(&store, Range { reverse: true, ..Range::default() }).await;
+
+        assert_eq!(forward, (1..42).collect::<Vec<_>>());
+        assert_eq!(backward, (43..=100).rev().collect::<Vec<_>>());
+        for error in [error, error_backward] {
+            assert_eq!((error.kind(), error.fact("version")), (kind, Some("42")));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_tail_gives_what_is_good_before_a_damaged_commit() {
+    let (store, watched) = watched(10).await;
+    watched.spoil(log(&store).id(), 4, ErrorKind::Corrupt);
+    let log = log(&store);
+    let mut tail = log.tail(Version(1));
+
+    for version in 1..4 {
+        let next = tail.next().await.unwrap();
+        assert!(matches!(next, Tailed::Commit(commit) if commit.version == Version(version)));
+    }
+
+    for _ in 0..2 {
+        assert_eq!(tail.next().await.unwrap_err().fact("version"), Some("4"));
+    }
+}
+
+fn data_bytes(page: &[RecordedCommit]) -> usize {
+    let entries = page.iter().flat_map(|commit| commit.entries.iter().flatten());
+    entries.flat_map(|entry| &entry.events).map(|event| event.data.len()).sum()
+}
+
+#[tokio::test]
+async fn a_page_holds_few_bytes_however_large_the_commits_become_when_they_are_opened() {
+    // 256 commits were opened at once, whatever their size: with entries of 64 MiB that are 16 GiB for the last event.
+    let store = store(&faulty());
+    let one_mib = vec![b' '; 1 << 20];
+    for _ in 0..40 {
+        log(&store).append(Entry::new(Event::new("large", one_mib.clone()))).await.unwrap();
+    }
+
+    for reverse in [false, true] {
+        let log = log(&store);
+        let mut reader = log.read(Range { reverse, ..Range::default() });
+        let (mut pages, mut commits) = (0, 0);
+        loop {
+            let page = reader.next_page().await.unwrap();
+            if page.is_empty() {
+                break;
+            }
+            assert!(data_bytes(&page) <= 8 << 20, "{} bytes in one page", data_bytes(&page));
+            assert!(!reverse || pages > 0 || page.len() == 1, "the newest event costs one commit");
+            (pages, commits) = (pages + 1, commits + page.len());
+        }
+        assert_eq!(commits, 40);
+    }
+}
+
+#[tokio::test]
+async fn a_step_backward_grows_over_small_commits_and_shrinks_before_large_ones() {
+    let store = store(&faulty());
+    for _ in 0..3 {
+        log(&store).append(Event::new("large", vec![b' '; 6 << 20])).await.unwrap();
+    }
+    for n in 0..300 {
+        log(&store).append(event(&n.to_string())).await.unwrap();
+    }
+
+    let log = log(&store);
+    let mut reader = log.read(Range { reverse: true, ..Range::default() });
+    let (mut lengths, mut commits) = (Vec::new(), Vec::new());
+    loop {
+        let page = reader.next_page().await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        lengths.push(page.len());
+        assert!(data_bytes(&page) <= 10 << 20);
+        commits.extend(page.iter().map(|commit| commit.version.0));
+    }
+
+    assert_eq!(lengths[..4], [1, 2, 4, 8]);
+    assert_eq!(commits, (1..=303).rev().collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_trim_that_passes_a_search_by_time_leaves_an_answer() {
+    // The version that was probed had just been trimmed, and the search ended as "not found".
+    let (clock, backend) = (Arc::new(ManualClock::default()), faulty());
+    let filled = Store::builder(backend).clock(Arc::clone(&clock) as _).build();
+    for time in 1..=8 {
+        clock.set(time * 10);
+        log(&filled).append(event("x")).await.unwrap();
+    }
+    append_base(&log(&filled), filled.backend()).await;
+    let watched = Watched::new(Arc::clone(filled.backend()));
+    let store = Store::new(Arc::clone(&watched) as Arc<dyn Backend>);
+
+    // The first version that is probed of nine is 5.
+    watched.close_before(5, 6);
+    let later = log(&store).version_at(Timestamp(75)).await.unwrap();
+    let gone = log(&store).version_at(Timestamp(55)).await.unwrap();
+
+    assert_eq!((later, gone), (Some(Version(7)), None));
 }
