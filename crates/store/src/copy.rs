@@ -1,11 +1,14 @@
 //! Copies logs from one store to another, byte for byte: resumable, incremental, checked on the way.
 
-use std::time::{Duration, Instant};
+use std::sync::Mutex;
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
-use icecore_log::{End, Error, ErrorKind, Hash, LogId, LogPrefix, Mode, PageLimit, Result, Run, Version};
+use icecore_log::{
+    End, Error, ErrorKind, Hash, Head, LogId, LogPrefix, Mode, PageLimit, Result, Run, Version,
+};
 
-use crate::{Log, Store};
+use crate::{Log, Store, lock};
 
 /// What was copied so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,77 +25,168 @@ pub struct Copied {
 
 /// How many logs are copied at a time.
 const LOGS_AT_ONCE: usize = 16;
-const TELL_EVERY: Duration = Duration::from_millis(100);
+/// After so many logs in a row that could not be reached, it is the store and not the logs.
+const UNREACHED_MAX: usize = LOGS_AT_ONCE;
+/// How many failed logs are named.
+const NAMED_MAX: usize = 10;
 
 /// Copies every log under a prefix to `to`, up to its head when its turn comes. A second call copies what is new.
 ///
+/// A log that fails does not keep the others from being copied. Progress is told after every page. A body that is dropped in
+/// the source after it was copied stays in the copy.
+///
 /// # Errors
-/// [`ErrorKind::Conflict`] if a log of `to` holds other commits than that of `from`; [`ErrorKind::Corrupt`] if what is read fails its checks:
-/// it is not copied. What was copied before stays.
+/// The first log's that failed, with the facts `failed_logs`, how many did, and `failed`, the first ten names; what was copied stays.
+/// [`ErrorKind::Conflict`] if a log of `to` holds other commits than that of `from`, or ends before where that was trimmed;
+/// [`ErrorKind::Corrupt`] if what is read fails its checks: it is not copied.
 pub async fn copy(
     from: &Store,
     to: &Store,
     prefix: &LogPrefix,
-    mut progress: impl FnMut(&Copied),
+    progress: impl FnMut(&Copied),
 ) -> Result<Copied> {
-    let (mut copied, mut told) = (Copied::default(), Instant::now());
-    let mut cursor = None;
+    let told = Mutex::new(Told { copied: Copied::default(), progress });
+    let (mut failed, mut unreached, mut cursor) = (Failed::default(), 0, None);
     loop {
         let page = from.logs(prefix, cursor, 1_000).await?;
-        let mut logs = stream::iter(page.logs.into_iter().map(|id| copy_log(from, to, id)))
+        let mut logs = stream::iter(page.logs.into_iter().map(|id| copy_log(from, to, id, &told)))
             .buffer_unordered(LOGS_AT_ONCE);
-        while let Some(one) = logs.next().await {
-            let one = one?;
-            copied.logs += 1;
-            copied.unchanged += u64::from(one.commits == 0);
-            copied.commits += one.commits;
-            copied.bytes += one.bytes;
-            if told.elapsed() >= TELL_EVERY {
-                told = Instant::now();
-                progress(&copied);
+        while let Some((id, result)) = logs.next().await {
+            let Err(error) = result else {
+                unreached = 0;
+                continue;
+            };
+            let is_unreached = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Unknown);
+            unreached = if is_unreached { unreached + 1 } else { 0 };
+            failed.add(&id, error);
+            if unreached >= UNREACHED_MAX {
+                return failed.end(lock(&told).copied);
             }
         }
         cursor = page.next;
         if cursor.is_none() {
-            return Ok(copied);
+            return failed.end(lock(&told).copied);
         }
     }
 }
 
-async fn copy_log(from: &Store, to: &Store, id: LogId) -> Result<Copied> {
-    let mut copied = Copied::default();
+/// What was copied, and whom to tell.
+struct Told<F> {
+    copied: Copied,
+    progress: F,
+}
+
+impl<F: FnMut(&Copied)> Told<F> {
+    fn add(&mut self, more: Copied) {
+        self.copied.logs += more.logs;
+        self.copied.unchanged += more.unchanged;
+        self.copied.commits += more.commits;
+        self.copied.bytes += more.bytes;
+        (self.progress)(&self.copied);
+    }
+}
+
+/// The logs that were not copied.
+#[derive(Default)]
+struct Failed {
+    first: Option<Error>,
+    count: u64,
+    names: Vec<String>,
+}
+
+impl Failed {
+    fn add(&mut self, log: &LogId, error: Error) {
+        self.count += 1;
+        if self.names.len() < NAMED_MAX {
+            self.names.push(log.to_string());
+        }
+        self.first.get_or_insert(error);
+    }
+
+    fn end(self, copied: Copied) -> Result<Copied> {
+        let Some(error) = self.first else {
+            return Ok(copied);
+        };
+        Err(error.with("failed_logs", self.count).with("failed", self.names.join(" ")))
+    }
+}
+
+async fn copy_log<F: FnMut(&Copied)>(
+    from: &Store,
+    to: &Store,
+    id: LogId,
+    told: &Mutex<Told<F>>,
+) -> (LogId, Result<()>) {
+    let mut commits = 0;
     let (source, target) = (from.log(id.clone()), to.log(id.clone()));
+    let result = copy_commits(&source, &target, |page| {
+        commits += page.commits;
+        lock(told).add(page);
+    })
+    .await;
+    if result.is_ok() {
+        let unchanged = u64::from(commits == 0);
+        lock(told).add(Copied { logs: 1, unchanged, ..Copied::default() });
+    }
+    (id, result)
+}
+
+async fn copy_commits(source: &Log, target: &Log, mut tell: impl FnMut(Copied)) -> Result<()> {
+    // The target first: another copy may be adding to it, and never more than the source had before.
+    let have = target.raw_head().await?;
     let Some(head) = source.raw_head().await? else {
-        return Ok(copied);
+        return Ok(());
     };
-    let mut chain = source.chain(&source.decode(&head)?).await?;
-    let Place { mut version, mut hash } = resume(&source, &target, head.boundary, head.version).await?;
+    let closed = have.as_ref().map_or(Version::ZERO, |have| have.boundary);
+    let place = match have {
+        Some(have) => resume(source, target, &have, &head).await?,
+        None => begin(target, head.boundary).await?,
+    };
+    if place.version < head.version {
+        copy_pages(source, target, &head, place, &mut tell).await?;
+    }
+    // Not before: a log is never closed through its head, which may have been the copy's.
+    if closed < head.boundary { close(target, head.boundary).await } else { Ok(()) }
+}
+
+async fn copy_pages(
+    source: &Log,
+    target: &Log,
+    head: &Head,
+    place: Place,
+    tell: &mut impl FnMut(Copied),
+) -> Result<()> {
+    let mut chain = source.chain(&source.decode(head)?).await?;
+    let Place { mut version, mut hash } = place;
     while version < head.version {
         let left = usize::try_from(head.version.0 - version.0).unwrap_or(usize::MAX);
-        let page = source.store.0.backend.read(&id, version.next(), PageLimit::WHOLE.commits(left)).await?;
-        let mut previous = None;
+        let limit = PageLimit::WHOLE.commits(left);
+        let page = source.store.0.backend.read(&source.id, version.next(), limit).await?;
+        let Some(first) = page.commits.first().map(|commit| commit.version) else {
+            return Err(if hash.is_some() {
+                trimmed_past(&source.id, version, page.boundary)
+            } else {
+                trimmed_meanwhile(&source.id, page.boundary)
+            });
+        };
+        let (mut previous, mut bytes) = (Hash::ZERO, 0);
         for commit in &page.commits {
             let header = chain.check(commit)?;
-            previous.get_or_insert(header.previous);
-            (version, copied.bytes) = (commit.version, copied.bytes + commit.len() as u64);
+            if commit.version == first {
+                previous = header.previous;
+            }
+            (version, bytes) = (commit.version, bytes + commit.len() as u64);
         }
-        let (Some(previous), Some(last)) = (previous, page.commits.last()) else {
-            return Err(Error::new(ErrorKind::Unavailable, "copying a log")
-                .with("log", &id)
-                .with("trimmed_through", page.boundary)
-                .advise("It was trimmed while it was being copied: copy again"));
-        };
+        // Where the commit before is not in the source any more, this is what proves that the copy goes on from it.
         if hash.is_some_and(|hash| hash != previous) {
-            return Err(diverged(&id, version));
+            return Err(diverged(&source.id, first));
         }
-        hash = Some(last.hash());
-        copied.commits += page.commits.len() as u64;
-        send(to, Run { log: id.clone(), previous, commits: page.commits }).await?;
+        hash = page.commits.last().map(|commit| commit.hash());
+        let commits = page.commits.len() as u64;
+        send(&target.store, Run { log: source.id.clone(), previous, commits: page.commits }).await?;
+        tell(Copied { commits, bytes, ..Copied::default() });
     }
-    if copied.commits > 0 {
-        check_end(&target, version, hash).await?;
-    }
-    Ok(copied)
+    check_end(target, version, hash).await
 }
 
 /// Through where the target has what the source has; the hash there, unless it was trimmed.
@@ -101,24 +195,44 @@ struct Place {
     hash: Option<Hash>,
 }
 
-async fn resume(source: &Log, target: &Log, boundary: Version, last: Version) -> Result<Place> {
-    let Some(have) = target.raw_head().await? else {
-        if boundary > Version::ZERO {
-            target.store.0.backend.close(&target.id, boundary).await?;
-        }
-        return Ok(Place { version: boundary, hash: None });
+/// Where a copy of a log begins that is not there yet: behind what was trimmed.
+async fn begin(target: &Log, boundary: Version) -> Result<Place> {
+    close(target, boundary).await?;
+    Ok(Place { version: boundary, hash: None })
+}
+
+/// Where a copy goes on.
+async fn resume(source: &Log, target: &Log, have: &Head, head: &Head) -> Result<Place> {
+    if have.version < head.boundary {
+        return Err(trimmed_past(&source.id, have.version, head.boundary));
+    }
+    let place = Place { version: have.version, hash: Some(have.hash()) };
+    if have.version == head.boundary {
+        return Ok(place);
+    }
+    // Whichever ends first must be in the other. The copy may end later: another copy may have seen a later head.
+    let is_same = if have.version <= head.version {
+        is_at(source, have.version, have).await?
+    } else {
+        is_at(target, head.version, head).await?
     };
-    if have.version > last || have.version <= boundary {
-        return Err(diverged(&source.id, have.version));
+    if is_same { Ok(place) } else { Err(diverged(&source.id, have.version.min(head.version))) }
+}
+
+async fn is_at(log: &Log, version: Version, head: &Head) -> Result<bool> {
+    let page = log.store.0.backend.read(&log.id, version, PageLimit::HEADERS.commits(1)).await?;
+    match page.commits.first() {
+        Some(commit) => Ok(commit.header == head.header),
+        None if page.boundary >= version => Err(trimmed_meanwhile(&log.id, page.boundary)),
+        None => Ok(false),
     }
-    let page = source.store.0.backend.read(&source.id, have.version, PageLimit::HEADERS.commits(1)).await?;
-    if page.commits.first().is_none_or(|commit| commit.header != have.header) {
-        return Err(diverged(&source.id, have.version));
+}
+
+async fn close(target: &Log, boundary: Version) -> Result<()> {
+    if boundary == Version::ZERO {
+        return Ok(());
     }
-    if boundary > have.boundary {
-        target.store.0.backend.close(&target.id, boundary).await?;
-    }
-    Ok(Place { version: have.version, hash: Some(have.hash()) })
+    target.store.0.backend.close(&target.id, boundary).await
 }
 
 /// Sends a run until it is decided: an unknown outcome is answered by the same bytes again.
@@ -130,7 +244,8 @@ async fn send(to: &Store, run: Run) -> Result<()> {
             Some(created) if created.won == count => return Ok(()),
             Some(created) => match created.end {
                 End::Failed(error) => error,
-                End::Done | End::Taken | End::Closed(_) | End::Gap => {
+                End::Closed(boundary) => return Err(trimmed_meanwhile(&log, boundary)),
+                End::Done | End::Taken | End::Gap => {
                     return Err(diverged(&log, run.commits[created.won].version));
                 }
             },
@@ -158,4 +273,19 @@ fn diverged(log: &LogId, version: Version) -> Error {
         .with("log", log)
         .with("version", version)
         .advise("The target holds other commits of this log: copy to an empty store, or to another prefix")
+}
+
+fn trimmed_past(log: &LogId, version: Version, boundary: Version) -> Error {
+    Error::new(ErrorKind::Conflict, "copying a log")
+        .with("log", log)
+        .with("copied_through", version)
+        .with("trimmed_through", boundary)
+        .advise("The source was trimmed past the end of the copy, which cannot go on without what is gone: copy to an empty store")
+}
+
+fn trimmed_meanwhile(log: &LogId, boundary: Version) -> Error {
+    Error::new(ErrorKind::Unavailable, "copying a log")
+        .with("log", log)
+        .with("trimmed_through", boundary)
+        .advise("It was trimmed while it was being copied: copy again")
 }
