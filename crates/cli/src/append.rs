@@ -1,6 +1,5 @@
 //! `append` and `resolve`.
 
-use std::io::Read;
 use std::process::ExitCode;
 
 use icecore::{Entry, EntryId, Error, ErrorKind, Event, LogId, Resolved, Result, Store, Version};
@@ -8,12 +7,10 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::output::Output;
-use crate::time;
+use crate::{input, time};
 
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example:\n  icecore append acme/session/s-1 --kind said --data '{\"text\":\"hello\"}' --id m-1"
-)]
+#[command(after_help = "Example:\n  icecore append acme/session/s-1 --kind said --data '{\"text\":\"hi\"}'")]
 pub struct Args {
     /// The log: tenant/kind/key, such as acme/session/s-42
     log: LogId,
@@ -58,47 +55,53 @@ pub struct ResolveArgs {
     id: String,
 }
 
-pub async fn run(args: &Args, store: &Store, output: &mut Output) -> Result<ExitCode> {
-    let mut event = Event::new(args.kind.clone(), data(&args.data)?);
-    event.content_type = args.content_type.clone().unwrap_or_default();
-    if event.content_type() == "application/json" {
-        check_json(&event.data)?;
+impl Args {
+    /// What is to be appended, before a store is opened or made for it.
+    pub fn entry(&self) -> Result<Entry> {
+        let event = Event {
+            content_type: self.content_type.clone().unwrap_or_default(),
+            at: self.at.as_deref().map(time::parse).transpose()?,
+            actor: self.actor.clone().unwrap_or_default(),
+            trace: self.trace.clone().unwrap_or_default(),
+            node: self.node.clone().unwrap_or_default(),
+            meta: self.meta.iter().map(|pair| meta(pair)).collect::<Result<_>>()?,
+            ..Event::new(self.kind.clone(), input::data(&self.data)?)
+        };
+        if event.kind.is_empty() {
+            return Err(Error::new(ErrorKind::Invalid, "reading --kind").advise("A kind is not empty"));
+        }
+        if event.content_type() == "application/json" {
+            check_json(&event.data)?;
+        }
+        Ok(Entry { id: self.id.clone().map(EntryId::new).transpose()?, events: vec![event] })
     }
-    event.at = args.at.as_deref().map(time::parse).transpose()?;
-    event.actor = args.actor.clone().unwrap_or_default();
-    event.trace = args.trace.clone().unwrap_or_default();
-    event.node = args.node.clone().unwrap_or_default();
-    for pair in &args.meta {
-        let (name, value) = pair.split_once('=').ok_or_else(|| {
-            Error::new(ErrorKind::Invalid, "reading --meta")
-                .with("given", pair)
-                .advise("It is written NAME=VALUE")
-        })?;
-        event.meta.insert(name.to_owned(), value.to_owned());
-    }
-    let entry = Entry { id: args.id.clone().map(EntryId::new).transpose()?, events: vec![event] };
+}
+
+fn meta(pair: &str) -> Result<(String, String)> {
+    let (name, value) = pair.split_once('=').ok_or_else(|| {
+        Error::new(ErrorKind::Invalid, "reading --meta")
+            .with("given", pair)
+            .advise("It is written NAME=VALUE")
+    })?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+pub async fn run(args: &Args, entry: Entry, store: &Store, output: &mut Output) -> Result<ExitCode> {
     let log = store.log(args.log.clone());
     let mut append = log.append(entry);
     if let Some(version) = args.expect {
         append = append.expect(Version(version));
     }
     let receipt = append.await?;
-    output.receipt(&receipt)?;
+    output.receipt(&receipt).and_then(|()| output.flush()).map_err(|error| {
+        // To retry without an id would append it again.
+        Error::new(ErrorKind::Unknown, "printing a receipt")
+            .with("log", &receipt.log)
+            .with("version", receipt.version)
+            .because(error)
+            .advise("The entry was appended; only its receipt could not be printed")
+    })?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn data(given: &str) -> Result<Vec<u8>> {
-    let failed =
-        |error| Error::new(ErrorKind::NotFound, "reading --data").with("given", given).because(error);
-    if given == "-" {
-        let mut bytes = Vec::new();
-        std::io::stdin().take(Entry::BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-        return Ok(bytes);
-    }
-    match given.strip_prefix('@') {
-        Some(path) => std::fs::read(path).map_err(failed),
-        None => Ok(given.as_bytes().to_vec()),
-    }
 }
 
 fn check_json(data: &[u8]) -> Result<()> {

@@ -3,37 +3,71 @@
 use std::process::ExitCode;
 
 use icecore::log::backend::Depth;
-use icecore::{Result, Store};
+use icecore::{Capabilities, Error, ErrorKind, Open, Result};
 use serde_json::{Map, Value};
 
-use crate::output::Output;
+use crate::output::{Output, error_json};
 
-pub async fn run(url: &str, store: &Store, output: &mut Output) -> Result<ExitCode> {
+pub async fn run(url: &str, output: &mut Output) -> Result<ExitCode> {
+    let store = Open::read_only().open(url).await.map_err(|error| what_would_be_made(url, error))?;
     let capabilities = store.capabilities();
     let examination = store.backend().examine(Depth::Quick).await?;
-    let yes_no = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
-    let mut facts = vec![
-        ("store".to_owned(), icecore::redact(url)),
-        ("system".to_owned(), capabilities.system.to_owned()),
-        ("durability".to_owned(), capabilities.durability.name().to_owned()),
-        ("several_writing_processes".to_owned(), yes_no(capabilities.many_writers)),
-        ("all_or_none_across_logs".to_owned(), yes_no(capabilities.atomic_create)),
-        ("commit_bytes_max".to_owned(), capabilities.commit_bytes_max.to_string()),
-    ];
-    facts.extend(examination.facts);
-    facts.push(("damaged".to_owned(), examination.damage.len().to_string()));
+    let mut facts: Vec<(String, Value)> = [
+        ("store", icecore::redact(url).into()),
+        ("system", capabilities.system.into()),
+        ("durability", capabilities.durability.name().into()),
+        ("conditional_writes", conditional_writes(capabilities).into()),
+        ("several_writing_processes", capabilities.many_writers.into()),
+        ("all_or_none_across_logs", capabilities.atomic_create.into()),
+        ("commit_bytes_max", capabilities.commit_bytes_max.into()),
+    ]
+    .map(|(name, value): (_, Value)| (name.to_owned(), value))
+    .into();
+    facts.extend(examination.facts.into_iter().map(|(name, value)| (name, value.into())));
+    facts.push(("damaged".to_owned(), examination.damage.len().into()));
     if output.is_json() {
-        let object: Map<String, Value> =
-            facts.into_iter().map(|(name, value)| (name, Value::from(value))).collect();
+        let mut object: Map<String, Value> = facts.into_iter().collect();
+        object.insert("damage".to_owned(), examination.damage.iter().map(error_json).collect());
         output.line(&Value::Object(object).to_string())?;
     } else {
-        output.table(
-            &["what", "found"],
-            facts.into_iter().map(|(name, value)| vec![name.replace('_', " "), value]).collect(),
-        )?;
+        let row = |(name, value): (String, Value)| vec![name.replace('_', " "), shown(&value)];
+        output.table(&["what", "found"], facts.into_iter().map(row).collect())?;
+        for damage in &examination.damage {
+            output.line(&damage.to_string())?;
+        }
     }
-    for damage in &examination.damage {
-        output.note(&damage.to_string());
+    let is_whole = examination.damage.is_empty();
+    Ok(if is_whole { ExitCode::SUCCESS } else { ErrorKind::Corrupt.exit_code().into() })
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+/// What keeps two writers from taking one slot. Said, and not tried: a doctor writes nothing to the store that it looks at.
+fn conditional_writes(capabilities: &Capabilities) -> String {
+    let by = match capabilities.system {
+        "memory" => "within this process",
+        "file" => "one process writes, and a lock keeps others out",
+        "sqlite" => "a transaction and a unique key decide",
+        _ if capabilities.many_writers => "the system decides",
+        _ => "one process writes",
+    };
+    format!("hold: {by}")
+}
+
+fn what_would_be_made(url: &str, error: Error) -> Error {
+    if error.kind() != ErrorKind::NotFound {
+        return error;
+    }
+    let made = match url.split(':').next() {
+        Some("file") => "a directory, which one process at a time may write and any number read",
+        Some("sqlite") => "a database file, which any number of processes may write and read",
+        _ => "it",
+    };
+    error.advise(format!("There is no store. The first append, import or copy to it makes {made}"))
 }

@@ -12,18 +12,17 @@ use crate::time;
 #[command(after_help = "Example:\n  icecore logs acme/session/")]
 pub struct Args {
     /// Only logs whose names begin so
-    #[arg(default_value = "")]
-    prefix: String,
+    #[arg(default_value = "", hide_default_value = true, value_parser = LogPrefix::parse)]
+    prefix: LogPrefix,
     /// At most so many
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
 }
 
 pub async fn run(args: &Args, store: &Store, output: &mut Output) -> Result<ExitCode> {
-    let prefix = LogPrefix::parse(&args.prefix)?;
     let (mut left, mut cursor, mut is_first) = (args.limit.unwrap_or(usize::MAX), None, true);
     while left > 0 {
-        let page = store.logs(&prefix, cursor, left.min(1_000)).await?;
+        let page = store.logs(&args.prefix, cursor, left.min(1_000)).await?;
         left = left.saturating_sub(page.logs.len());
         let mut rows = Vec::with_capacity(page.logs.len());
         for id in page.logs {
@@ -52,7 +51,7 @@ pub async fn run(args: &Args, store: &Store, output: &mut Output) -> Result<Exit
             break;
         }
     }
-    if is_first && !output.is_json() {
+    if is_first && !output.is_json() && args.limit != Some(0) {
         output.note("No logs");
     }
     Ok(ExitCode::SUCCESS)

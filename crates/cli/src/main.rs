@@ -4,24 +4,27 @@ mod append;
 mod copy;
 mod doctor;
 mod import;
+mod input;
+mod lines;
 mod logs;
 mod output;
 mod read;
+mod rejects;
 mod tail;
 mod time;
 mod verify;
 
-use std::io::Write;
+use std::ffi::OsStr;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use icecore::{Error, ErrorKind, Open, Result, Store};
 
-use output::{Format, Output};
+use output::{Format, Output, WhenClosed};
 
 /// Logs whose commits are created once and never changed, over any storage system.
 #[derive(Debug, Parser)]
-#[command(name = "icecore", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(name = "icecore", version, max_term_width = 80, arg_required_else_help = true)]
 #[command(
     after_help = "Exit codes: 0 done, 2 invalid request, 3 conflict, 4 not found, 5 unavailable or unknown, 6 refused, 20 damaged data."
 )]
@@ -73,9 +76,28 @@ enum Command {
     },
 }
 
+impl Command {
+    /// What only shows ends well when nobody looks any more; what does or decides something ends by its own outcome.
+    fn when_closed(&self) -> WhenClosed {
+        match self {
+            Self::Read(_) | Self::Logs(_) | Self::Tail(_) | Self::Completions { .. } => WhenClosed::End,
+            Self::Append(_)
+            | Self::Import(_)
+            | Self::Verify(_)
+            | Self::Copy(_)
+            | Self::Resolve(_)
+            | Self::Doctor => WhenClosed::GoOn,
+        }
+    }
+}
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
     let mut output = Output::new(cli.output, cli.quiet);
+    output.when_closed = cli.command.when_closed();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -88,7 +110,7 @@ fn main() -> ExitCode {
     runtime.shut_down_now();
     match result {
         Ok(code) => code,
-        Err(error) if output.is_closed() => {
+        Err(error) if output.is_closed() && output.when_closed == WhenClosed::End => {
             // Whoever read us has seen enough, as in `icecore read … | head`.
             drop(error);
             ExitCode::SUCCESS
@@ -98,6 +120,31 @@ fn main() -> ExitCode {
             ExitCode::from(error.kind().exit_code())
         }
     }
+}
+
+/// Shows help, or what is wrong with the command line: as JSON if that was asked for, as far as it can be told.
+fn misused(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind as Kind;
+
+    let is_help = !error.use_stderr() || error.kind() == Kind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if is_help || !asks_for_json() {
+        // If nobody can be told, there is nobody to tell.
+        let _ = error.print();
+        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    }
+    let text = error.to_string();
+    let sentence = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+    let sentence = sentence.split_whitespace().collect::<Vec<_>>().join(" ");
+    let error = Error::new(ErrorKind::Invalid, "reading the command line").advise(sentence);
+    Output::new(Format::Json, false).error(&error);
+    ExitCode::from(error.kind().exit_code())
+}
+
+fn asks_for_json() -> bool {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let is_one = |argument: &OsStr| ["--output=json", "-ojson", "-o=json"].iter().any(|one| argument == *one);
+    arguments.iter().any(|argument| is_one(argument))
+        || arguments.windows(2).any(|two| (two[0] == "-o" || two[0] == "--output") && two[1] == "json")
 }
 
 trait ShutDownNow {
@@ -112,19 +159,25 @@ impl ShutDownNow for tokio::runtime::Runtime {
 
 async fn run(cli: &Cli, output: &mut Output) -> Result<ExitCode> {
     match &cli.command {
-        Command::Append(args) => write(cli, async |store| append::run(args, store, output).await).await,
-        Command::Import(args) => write(cli, async |store| import::run(args, store, output).await).await,
+        Command::Append(args) => {
+            let entry = args.entry()?;
+            write(cli, async |store| append::run(args, entry, store, output).await).await
+        }
+        Command::Import(args) => {
+            let files = args.open()?;
+            write(cli, async |store| import::run(args, files, store, output).await).await
+        }
         Command::Resolve(args) => write(cli, async |store| append::resolve(args, store, output).await).await,
         Command::Read(args) => read::run(args, &look(cli).await?, output).await,
         Command::Logs(args) => logs::run(args, &look(cli).await?, output).await,
         Command::Tail(args) => tail::run(args, &look(cli).await?, output).await,
         Command::Verify(args) => verify::run(args, &look(cli).await?, output).await,
-        Command::Doctor => doctor::run(&cli.store, &look(cli).await?, output).await,
+        Command::Doctor => doctor::run(&cli.store, output).await,
         Command::Copy(args) => copy::run(args, output).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "icecore", &mut script);
-            output.stdout().write_all(&script).map_err(|error| output.failed(error))?;
+            output.bytes(&script)?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -1,7 +1,7 @@
 //! Standard output for results, standard error for progress and errors; JSON lines for machines, tables for people.
 
 use std::borrow::Cow;
-use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 
 use base64::Engine;
 use comfy_table::{Table, presets};
@@ -22,17 +22,33 @@ pub enum Format {
     Json,
 }
 
+/// What becomes of a command when the reader of its output has gone, as in `icecore … | head -1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenClosed {
+    /// It has nothing else to do: it ends, and well.
+    End,
+    /// It goes on without printing, and ends by what it found or did.
+    GoOn,
+}
+
 /// Where everything is printed.
 pub struct Output {
     pub format: Format,
     pub quiet: bool,
-    stdout: BufWriter<StdoutLock<'static>>,
+    pub when_closed: WhenClosed,
+    stdout: BufWriter<Box<dyn Write>>,
     is_closed: bool,
 }
 
 impl Output {
     pub fn new(format: Format, quiet: bool) -> Self {
-        Self { format, quiet, stdout: BufWriter::new(io::stdout().lock()), is_closed: false }
+        Self::to(Box::new(io::stdout().lock()), format, quiet)
+    }
+
+    /// Prints results to something else than standard output.
+    pub fn to(results: Box<dyn Write>, format: Format, quiet: bool) -> Self {
+        let stdout = BufWriter::new(results);
+        Self { format, quiet, when_closed: WhenClosed::GoOn, stdout, is_closed: false }
     }
 
     pub fn is_json(&self) -> bool {
@@ -44,21 +60,48 @@ impl Output {
         self.is_closed
     }
 
-    pub fn stdout(&mut self) -> &mut impl Write {
-        &mut self.stdout
+    /// Whether the reader of our standard output has gone, seen without printing anything.
+    #[cfg(unix)]
+    pub fn looks_closed(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+        let stdout = io::stdout();
+        let mut looked_at = [PollFd::new(&stdout, PollFlags::empty())];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut looked_at, Some(&at_once)).is_ok()
+            && looked_at[0].revents().intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL)
     }
 
-    pub fn failed(&mut self, error: io::Error) -> Error {
-        self.is_closed |= error.kind() == io::ErrorKind::BrokenPipe;
-        Error::new(ErrorKind::Unavailable, "printing").because(error)
+    /// Whether the reader of our standard output has gone; it is seen here only by printing.
+    #[cfg(not(unix))]
+    pub fn looks_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        self.print(|stdout| stdout.write_all(bytes))
     }
 
     pub fn line(&mut self, text: &str) -> Result<()> {
-        writeln!(self.stdout, "{text}").map_err(|error| self.failed(error))
+        self.print(|stdout| writeln!(stdout, "{text}"))
     }
 
     pub fn flush(&mut self) -> Result<()> {
-        self.stdout.flush().map_err(|error| self.failed(error))
+        self.print(Write::flush)
+    }
+
+    fn print(&mut self, print: impl FnOnce(&mut BufWriter<Box<dyn Write>>) -> io::Result<()>) -> Result<()> {
+        let printed = if self.is_closed { Ok(()) } else { print(&mut self.stdout) };
+        let Err(error) = printed else {
+            return Ok(());
+        };
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            self.is_closed = true;
+            if self.when_closed == WhenClosed::GoOn {
+                return Ok(());
+            }
+        }
+        Err(Error::new(ErrorKind::Unavailable, "printing").because(error))
     }
 
     /// A summary for people, on standard error.
@@ -88,16 +131,20 @@ impl Output {
         self.line(&table.trim_fmt())
     }
 
+    pub fn receipt_as_json(&mut self, receipt: &Receipt) -> Result<()> {
+        let line = json!({
+            "id": receipt.id.as_ref().map(|id| id.as_str()),
+            "log": receipt.log.as_str(),
+            "version": receipt.version.0,
+            "entry": receipt.entry,
+            "repeated": receipt.repeated,
+        });
+        self.line(&line.to_string())
+    }
+
     pub fn receipt(&mut self, receipt: &Receipt) -> Result<()> {
         if self.is_json() {
-            let line = json!({
-                "id": receipt.id.as_ref().map(|id| id.as_str()),
-                "log": receipt.log.as_str(),
-                "version": receipt.version.0,
-                "entry": receipt.entry,
-                "repeated": receipt.repeated,
-            });
-            return self.line(&line.to_string());
+            return self.receipt_as_json(receipt);
         }
         let again = if receipt.repeated { ", as before" } else { "" };
         self.line(&format!("{} at version {}{again}", receipt.log, receipt.version))
@@ -122,9 +169,14 @@ impl Output {
         self.line(&line)
     }
 
+    /// Whether a person sees progress.
+    pub fn shows_progress(&self) -> bool {
+        !self.quiet && io::stderr().is_terminal()
+    }
+
     /// Progress on standard error, if a person sees it.
     pub fn progress(&self, total: Option<u64>, what: &'static str) -> ProgressBar {
-        if self.quiet || !io::stderr().is_terminal() {
+        if !self.shows_progress() {
             return ProgressBar::hidden();
         }
         let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);

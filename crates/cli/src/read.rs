@@ -1,8 +1,9 @@
 //! `read`.
 
 use std::process::ExitCode;
+use std::str::FromStr;
 
-use icecore::{Log, LogId, Range, Result, Store, Version};
+use icecore::{Error, LogId, Range, Result, Store, Timestamp, Version};
 
 use crate::output::Output;
 use crate::time;
@@ -16,10 +17,10 @@ pub struct Args {
     log: LogId,
     /// From this version, or this time, on
     #[arg(long, value_name = "VERSION|TIME")]
-    from: Option<String>,
+    from: Option<Point>,
     /// Through this version, or this time
     #[arg(long, value_name = "VERSION|TIME")]
-    to: Option<String>,
+    to: Option<Point>,
     /// Newest first
     #[arg(long)]
     reverse: bool,
@@ -28,26 +29,48 @@ pub struct Args {
     limit: Option<u64>,
 }
 
+/// Where a range begins or ends.
+#[derive(Debug, Clone, Copy)]
+enum Point {
+    Version(Version),
+    Time(Timestamp),
+}
+
+impl FromStr for Point {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.parse() {
+            Ok(version) => Ok(Self::Version(Version(version))),
+            Err(_) => time::parse(text).map(Self::Time),
+        }
+    }
+}
+
 pub async fn run(args: &Args, store: &Store, output: &mut Output) -> Result<ExitCode> {
     let log = store.log(args.log.clone());
     let mut range = Range { reverse: args.reverse, ..Range::default() };
-    if let Some(from) = &args.from {
-        range.from = Some(match from.parse() {
-            Ok(version) => Version(version),
-            Err(_) => through(&log, from, -1).await?.map_or(Version::FIRST, Version::next),
-        });
-    }
-    if let Some(to) = &args.to {
-        range.to = Some(match to.parse() {
-            Ok(version) => Version(version),
-            Err(_) => through(&log, to, 0).await?.unwrap_or(Version::ZERO),
-        });
-    }
+    range.from = match args.from {
+        None => None,
+        Some(Point::Version(version)) => Some(version),
+        // Before all that is left: from the first that is left, which a trim may have made a later one than 1.
+        Some(Point::Time(time)) => {
+            let before = Timestamp(time.0.saturating_sub(1));
+            log.version_at(before).await?.map(Version::next)
+        }
+    };
+    range.to = match args.to {
+        None => None,
+        Some(Point::Version(version)) => Some(version),
+        Some(Point::Time(time)) => Some(log.version_at(time).await?.unwrap_or(Version::ZERO)),
+    };
     let mut left = args.limit.unwrap_or(u64::MAX);
     let mut reader = log.read(range);
-    while left > 0 {
+    let mut is_empty = true;
+    // The first page is read in any case: that there is no such log is told also with a limit of 0.
+    loop {
         let page = reader.next_page().await?;
-        if page.is_empty() {
+        if page.is_empty() || left == 0 {
             break;
         }
         for commit in page {
@@ -57,15 +80,16 @@ pub async fn run(args: &Args, store: &Store, output: &mut Output) -> Result<Exit
             }
             for event in events.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
                 output.event(&args.log, event)?;
+                is_empty = false;
             }
             left = left.saturating_sub(events.len() as u64);
         }
+        if left == 0 {
+            break;
+        }
+    }
+    if is_empty && !output.is_json() && args.limit != Some(0) {
+        output.note("No events in this range");
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The last version at or before a time, moved by some nanoseconds.
-async fn through(log: &Log, text: &str, moved: i64) -> Result<Option<Version>> {
-    let time = time::parse(text)?;
-    log.version_at(icecore::Timestamp(time.0.saturating_add(moved))).await
 }

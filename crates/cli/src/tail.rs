@@ -41,6 +41,8 @@ pub async fn run(args: &Args, store: &Store, output: &mut Output) -> Result<Exit
             Tailed::Trimmed(version) => {
                 output.note(&format!("Trimmed through version {version}: it goes on behind"))
             }
+            // While nothing comes, nothing is printed by which a closed pipe would be noticed.
+            Tailed::CaughtUp(_) | Tailed::Heartbeat if output.looks_closed() => return Ok(ExitCode::SUCCESS),
             Tailed::CaughtUp(_) | Tailed::Heartbeat => {}
         }
         output.flush()?;

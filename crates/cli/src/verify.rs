@@ -14,15 +14,14 @@ use crate::output::{Output, error_json};
 )]
 pub struct Args {
     /// Only logs whose names begin so
-    #[arg(default_value = "")]
-    prefix: String,
+    #[arg(default_value = "", hide_default_value = true, value_parser = LogPrefix::parse)]
+    prefix: LogPrefix,
 }
 
 pub async fn run(args: &Args, store: &Store, output: &mut Output) -> Result<ExitCode> {
     let started = Instant::now();
     let bar = output.progress(None, "commits");
-    let verified =
-        store.verify(&LogPrefix::parse(&args.prefix)?, |so_far| bar.set_position(so_far.commits)).await?;
+    let verified = store.verify(&args.prefix, |so_far| bar.set_position(so_far.commits)).await?;
     bar.finish_and_clear();
     for damage in &verified.damage {
         if output.is_json() {
