@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use icecore::log::backend::Depth;
-use icecore::{Capabilities, Error, ErrorKind, Open, Result};
+use icecore::{Error, ErrorKind, Open, Result};
 use serde_json::{Map, Value};
 
 use crate::output::{Output, error_json};
@@ -16,7 +16,6 @@ pub async fn run(url: &str, output: &mut Output) -> Result<ExitCode> {
         ("store", icecore::redact(url).into()),
         ("system", capabilities.system.into()),
         ("durability", capabilities.durability.name().into()),
-        ("conditional_writes", conditional_writes(capabilities).into()),
         ("several_writing_processes", capabilities.many_writers.into()),
         ("all_or_none_across_logs", capabilities.atomic_create.into()),
         ("commit_bytes_max", capabilities.commit_bytes_max.into()),
@@ -35,6 +34,7 @@ pub async fn run(url: &str, output: &mut Output) -> Result<ExitCode> {
         for damage in &examination.damage {
             output.line(&damage.to_string())?;
         }
+        output.note("A doctor looks at settings and sizes. To check every stored byte: icecore verify");
     }
     let is_whole = examination.damage.is_empty();
     Ok(if is_whole { ExitCode::SUCCESS } else { ErrorKind::Corrupt.exit_code().into() })
@@ -46,18 +46,6 @@ fn shown(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
-}
-
-/// What keeps two writers from taking one slot. Said, and not tried: a doctor writes nothing to the store that it looks at.
-fn conditional_writes(capabilities: &Capabilities) -> String {
-    let by = match capabilities.system {
-        "memory" => "within this process",
-        "file" => "one process writes, and a lock keeps others out",
-        "sqlite" => "a transaction and a unique key decide",
-        _ if capabilities.many_writers => "the system decides",
-        _ => "one process writes",
-    };
-    format!("hold: {by}")
 }
 
 fn what_would_be_made(url: &str, error: Error) -> Error {

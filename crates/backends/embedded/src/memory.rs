@@ -349,13 +349,15 @@ impl Backend for Memory {
         let state = self.open()?;
         let commits = || state.logs.values().flat_map(|log| &log.commits);
         let blobs = || state.blobs.values().flat_map(BTreeMap::values);
-        let facts = [("logs", state.logs.len()), ("commits", commits().count()), ("blobs", blobs().count())];
+        let counts = [("logs", state.logs.len()), ("commits", commits().count()), ("blobs", blobs().count())];
+        let counted = counts.map(|(name, value)| (name.to_owned(), value.to_string()));
+        let decided = ("conditional_writes".to_owned(), "hold: a lock of this process decides".to_owned());
         let bytes = match depth {
             Depth::Quick => 0,
             Depth::Deep => commits().map(StoredCommit::len).chain(blobs().map(Bytes::len)).sum(),
         };
         Ok(Examination {
-            facts: facts.into_iter().map(|(name, value)| (name.to_owned(), value.to_string())).collect(),
+            facts: counted.into_iter().chain([decided]).collect(),
             damage: Vec::new(),
             bytes: bytes as u64,
         })

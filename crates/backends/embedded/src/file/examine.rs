@@ -65,6 +65,7 @@ fn facts(shared: &Shared, index: &Index) -> Vec<(String, String)> {
         ("groups", index.groups.to_string()),
         ("group_bytes", index.through.to_string()),
         ("durability_found", "fdatasync before every answer".to_owned()),
+        ("conditional_writes", "hold: one process writes, and a lock keeps others out".to_owned()),
     ];
     facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -60,7 +60,7 @@ pub(super) fn open_to_write(path: &Path, settings: &Settings) -> Result<Connecti
         let mut connection = connect(path, flags)?;
         // The writer waits by itself, for a short time each: SQLite's own pauses grow to a tenth of a second.
         connection.busy_timeout(Duration::ZERO)?;
-        check_owner(&connection)?;
+        check_owner_in_one_look(&connection)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "secure_delete", "ON")?;
@@ -99,7 +99,7 @@ pub(super) fn check_readable(path: &Path, settings: &Settings) -> Result<()> {
         return Err(missing());
     }
     let connection = open_to_read(path, settings)?;
-    match check_owner(&connection).and_then(|()| Ok(wire::format(&connection)?)) {
+    match check_owner_in_one_look(&connection).and_then(|()| Ok(wire::format(&connection)?)) {
         Ok(Some(_)) => Ok(()),
         Ok(None) => Err(missing()),
         Err(fault) => Err(fault.before_writing(OPENING)),
@@ -114,6 +114,11 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Fault> {
     connection.pragma_update(None, "cell_size_check", "ON")?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
+}
+
+/// Outside of a transaction: another process may make the tables between one look and the next.
+fn check_owner_in_one_look(connection: &Connection) -> Result<(), Fault> {
+    check_owner(&*connection.unchecked_transaction()?)
 }
 
 /// Refuses a database of another program, and one of a later version.

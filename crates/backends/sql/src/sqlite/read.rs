@@ -129,6 +129,7 @@ pub(super) fn examine(connection: &Connection, path: &Path, depth: Depth) -> Res
         ("path", path.display().to_string()),
         ("sqlite", rusqlite::version().to_owned()),
         ("durability_found", format!("journal_mode={journal}, and the writer sets synchronous=FULL")),
+        ("conditional_writes", "hold: a transaction and a unique index decide".to_owned()),
         ("logs", sizes.logs.to_string()),
         ("commits", sizes.commits.to_string()),
         ("database_bytes", sizes.bytes.to_string()),

@@ -75,6 +75,23 @@ fn the_files_beside_the_database_go_when_the_last_store_is_closed() {
     assert_eq!(files, [path]);
 }
 
+/// Several processes may start at once. One that looked at the number of the format before another had made the tables, and
+/// at the tables after, once took them for those of another program.
+#[test]
+fn a_store_that_several_make_at_once_is_made_once() {
+    for _ in 0..30 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/store.db");
+
+        let opened = std::thread::scope(|scope| {
+            let opening: Vec<_> = (0..4).map(|_| scope.spawn(|| open(&path))).collect();
+            opening.into_iter().map(|opening| opening.join().unwrap()).collect::<Vec<_>>()
+        });
+
+        assert_eq!(opened.len(), 4);
+    }
+}
+
 /// Whoever holds the database too long is waited for no longer than was agreed; nothing is written, and later it works.
 #[tokio::test]
 async fn a_create_beside_a_stuck_process_is_unavailable_in_time() {
