@@ -122,8 +122,8 @@ pub const PROMISES: &[Promise] = &[
         test: "what_was_acknowledged_on_file_survives_kill_9",
         broken: "callers are answered before their group is written",
         file: WRITER,
-        find: "        let written = if group.frames > 0 { self.write(&mut group) } else { Ok(Vec::new()) };",
-        replace: "        let answers = { answers.into_iter().for_each(|answer| answer.give(None)); Vec::<super::group::Answer>::new() };\n        let written = if group.frames > 0 { self.write(&mut group) } else { Ok(Vec::new()) };",
+        find: "        let answers = std::mem::take(&mut group.answers);",
+        replace: "        std::mem::take(&mut group.answers).into_iter().for_each(|answer| answer.give(None));\n        std::thread::sleep(Duration::from_millis(20));\n        let answers = Vec::<super::group::Answer>::new();",
     },
     Promise {
         promise: "On `sqlite:`, every commit is synced before it is acknowledged, or the store is not opened.",
@@ -240,7 +240,7 @@ pub const PROMISES: &[Promise] = &[
         broken: "callers are answered before their group is written",
         file: WRITER,
         find: "        let answers = std::mem::take(&mut group.answers);",
-        replace: "        std::mem::take(&mut group.answers).into_iter().for_each(|answer| answer.give(None));\n        std::thread::sleep(Duration::from_millis(50));\n        let answers = Vec::<super::group::Answer>::new();",
+        replace: "        std::mem::take(&mut group.answers).into_iter().for_each(|answer| answer.give(None));\n        std::thread::sleep(Duration::from_millis(20));\n        let answers = Vec::<super::group::Answer>::new();",
     },
     Promise {
         promise: "No error, log or command shows a secret of a URL.",

@@ -40,7 +40,7 @@ pub(super) fn examine(shared: &Shared, access: Access, depth: Depth) -> Result<E
         }
         if access == Access::ReadOnly {
             // The writer may have dropped or swept them since we looked.
-            recovery::refresh(shared)?;
+            recovery::refresh(shared, scan::Tail::Look)?;
         }
         let index = shared.read();
         let real = suspects.into_iter().filter(|suspect| is_wanted(&index, suspect));

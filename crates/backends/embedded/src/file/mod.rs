@@ -232,7 +232,9 @@ impl FileStore {
             if outcome.is_ok() || looks == LOOKS_MAX {
                 return outcome;
             }
-            self.refresh()?;
+            if self.access == Access::ReadOnly {
+                recovery::refresh(&self.shared, scan::Tail::Look)?;
+            }
             if self.shared.read().through == through && looks > 1 {
                 return outcome;
             }
@@ -242,7 +244,11 @@ impl FileStore {
     /// Reading begins with a look at how far the writer has come, if that is another process.
     fn refresh(&self) -> Result<()> {
         self.is_open()?;
-        if self.access == Access::ReadOnly { recovery::refresh(&self.shared) } else { Ok(()) }
+        if self.access == Access::ReadOnly {
+            recovery::refresh(&self.shared, scan::Tail::Follow)
+        } else {
+            Ok(())
+        }
     }
 }
 

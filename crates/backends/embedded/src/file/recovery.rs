@@ -70,14 +70,13 @@ pub(crate) fn open_to_write(shared: &Arc<Shared>, settings: Settings) -> Result<
     let was_closed = marked.closed == index.through;
     let capacity = settle(&*shared.disk, &mut index, sure)?;
     let salt = index.segments.last().map_or_else(new_salt, |segment| segment.salt);
-    let (end, (last, last_bytes)) = (index.through, index.last_group);
+    let (end, last_bytes) = (index.through, index.last_group.1);
     *shared.write() = index;
     let mut writer = Writer {
         shared: Arc::clone(shared),
         marks,
         mark_sequence: marked.sequence,
         end,
-        covered: last,
         salt,
         capacity,
         settings,
@@ -169,11 +168,11 @@ pub(crate) fn open_to_read(shared: &Shared) -> Result<()> {
         return Err(Error::new(ErrorKind::NotFound, "opening a store")
             .advise("There is no store: append something to make one"));
     }
-    refresh(shared)
+    refresh(shared, Tail::Look)
 }
 
 /// Takes up what the writer, in another process, has published since.
-pub(crate) fn refresh(shared: &Shared) -> Result<()> {
+pub(crate) fn refresh(shared: &Shared, tail: Tail) -> Result<()> {
     let follow = || -> io::Result<()> {
         let mut marks = shared.marks.lock().unwrap_or_else(PoisonError::into_inner);
         if marks.is_none() {
@@ -183,12 +182,13 @@ pub(crate) fn refresh(shared: &Shared) -> Result<()> {
             Some(file) => scan::read_marks(&**file)?,
             None => scan::Marks::default(),
         };
-        if marked.durable > 0 && marked.durable <= shared.followed.load(Ordering::Acquire) {
+        let is_known = marked.durable > 0 && marked.durable <= shared.followed.load(Ordering::Acquire);
+        if tail == Tail::Follow && is_known {
             return Ok(());
         }
         let mut index = shared.write();
         scan::find_segments(&*shared.disk, &mut index, false)?;
-        scan::catch_up(&mut index, marked.durable, Tail::Ignore)?;
+        scan::catch_up(&mut index, marked.durable, tail)?;
         shared.followed.store(marked.durable.max(index.through), Ordering::Release);
         drop(index);
         shared.changed();

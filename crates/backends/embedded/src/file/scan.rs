@@ -107,8 +107,10 @@ pub(crate) fn find_segments(disk: &dyn Disk, index: &mut Index, write: bool) -> 
 /// How a scan takes what it finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tail {
-    /// A reader: nothing at or above the durable mark is looked at.
-    Ignore,
+    /// A reader that follows: nothing at or above the mark is looked at.
+    Follow,
+    /// A reader that comes: after a loss of power the mark may be an old one, and the groups say more.
+    Look,
     /// The writer at open: whole groups above it are taken up, and said to be unsure.
     Take,
 }
@@ -127,7 +129,7 @@ pub(crate) fn catch_up(index: &mut Index, marked: u64, tail: Tail) -> io::Result
         }
         let from = index.through.max(segment.base);
         let limit = match (next, tail) {
-            (None, Tail::Ignore) if marked > 0 => Some(marked.max(from)),
+            (None, Tail::Follow) if marked > 0 => Some(marked.max(from)),
             _ => next,
         };
         let bytes = read_from(&segment, from, limit)?;
@@ -198,7 +200,7 @@ impl Scan<'_> {
         while position < self.bytes.len() {
             let lsn = self.base + position as u64;
             let is_sure = !self.last || lsn < self.durable;
-            if !is_sure && self.tail == Tail::Ignore {
+            if !is_sure && self.tail != Tail::Take {
                 break;
             }
             let group = self.group_at(position, lsn, is_sure);

@@ -26,8 +26,6 @@ pub(crate) struct Writer {
     pub mark_sequence: u64,
     /// The LSN behind the last group; all below is durable.
     pub end: u64,
-    /// Below this LSN a group in the segments says that all is durable, so that bytes may be destroyed there.
-    pub covered: u64,
     pub salt: u32,
     /// The length of the active segment's file.
     pub capacity: u64,
@@ -149,7 +147,6 @@ impl Writer {
             .and_then(|()| segment.file.sync())
             .map_err(|error| in_doubt("writing a group", error))?;
         self.end += bytes;
-        self.covered = lsn;
         let dropped = self.publish(group, lsn);
         self.mark().map_err(|error| in_doubt("publishing a group", error))?;
         Ok(dropped)
@@ -181,7 +178,7 @@ impl Writer {
         self.marks.write_at(&frame::mark(self.mark_sequence, self.end), slot)
     }
 
-    /// Whether nothing in the last group would look torn if bytes of it were destroyed, or one bit damaged.
+    /// Whether the last group is an empty one, which says that everything before it is durable.
     fn is_covered(&self) -> bool {
         self.shared.read().last_group.1 == 0
     }
@@ -195,7 +192,10 @@ impl Writer {
 
     /// Destroys bodies whose going is durable. If that fails, the next writer to open the store does it again.
     fn destroy_bodies(&mut self, dropped: &[(LogId, Slot)], poisoned: &mut Option<Error>) {
-        if !self.may_destroy(dropped.iter().map(|(_, slot)| slot), poisoned) {
+        if dropped.is_empty() {
+            return;
+        }
+        if !self.may_destroy(poisoned) {
             self.owes_punches = true;
             return;
         }
@@ -206,24 +206,20 @@ impl Writer {
         }
     }
 
-    /// Bytes are destroyed only where a later group says that they were durable: else what is left would look torn, and
-    /// its neighbours would go with it.
-    fn may_destroy<'a>(
-        &mut self,
-        slots: impl Iterator<Item = &'a Slot> + Clone,
-        poisoned: &mut Option<Error>,
-    ) -> bool {
-        if slots.clone().any(|slot| slot.lsn >= self.covered) {
+    /// Bytes are destroyed only where a later group says that they were durable, and so was what says that they may go: else
+    /// what is left would look torn, and its neighbours would go with it, or would be missed by a reader.
+    fn may_destroy(&mut self, poisoned: &mut Option<Error>) -> bool {
+        if !self.is_covered() {
             self.cover(poisoned);
         }
-        slots.clone().all(|slot| slot.lsn < self.covered)
+        self.is_covered()
     }
 
     fn sweep(&mut self, log: &LogId, poisoned: &mut Option<Error>) -> Result<Swept> {
         let slots = self.shared.write().sweep(log);
         let swept = Swept { commits: slots.len() as u64, bytes: slots.iter().map(Slot::bytes).sum() };
         let failed = |error| unavailable("giving space back", error);
-        if !self.may_destroy(slots.iter(), poisoned) {
+        if !slots.is_empty() && !self.may_destroy(poisoned) {
             return Err(failed(io::ErrorKind::StorageFull.into()));
         }
         let index = self.shared.read();

@@ -55,8 +55,13 @@ impl ModelDisk {
     /// A disk on which another process carries out this trace, step by step while it is read.
     pub fn shared(trace: &[Operation], chance: Chance) -> Self {
         let disk = Self::new(Machine::default(), chance);
-        disk.state().others = trace.iter().rev().cloned().collect();
+        disk.share(trace);
         disk
+    }
+
+    /// From now on another process carries out this trace.
+    pub fn share(&self, trace: &[Operation]) {
+        self.state().others = trace.iter().rev().cloned().collect();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -142,7 +147,7 @@ impl ModelDisk {
     fn look(&self) -> MutexGuard<'_, State> {
         let mut state = self.state();
         if !state.others.is_empty() {
-            for _ in 0..[0, 0, 1, 2, 7][state.chance.below(5)] {
+            for _ in 0..[0, 0, 0, 1, 1, 2, 7, 25][state.chance.below(8)] {
                 if let Some(operation) = state.others.pop() {
                     state.machine.apply(&operation).unwrap();
                 }

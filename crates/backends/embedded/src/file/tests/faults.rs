@@ -79,6 +79,9 @@ fn a_group_whose_sync_failed_is_unknown_and_is_safe_once_opening_has_shown_it() 
 
             let sent = session.story.logs[&log(0)].clone();
             session.open_again().unwrap();
+            if seed % 2 == 0 {
+                session.disk.evict();
+            }
             let run = sent.run(&log(0), sent.won as u64 + 1, sent.sent.len() as u64);
             let decided = session.store.create(vec![run], Mode::Each).await;
             assert!(decided[0].is_done(), "the same bytes are decided: {decided:?}");
@@ -227,6 +230,29 @@ fn a_disk_that_is_full_for_every_write_loses_nothing() {
     }
 }
 
+/// When a segment is full its unused end is given back. That this fails is no reason to refuse a commit, nor to lose one: the next
+/// segment is there already, and what is written must go there.
+#[test]
+fn a_segment_whose_unused_end_cannot_be_cut_is_passed_over() {
+    for seed in seeds(3) {
+        block_on(async {
+            let _told = Told(format!("ICECORE_SEED={seed}"));
+            let mut session = begin(seed);
+            session.disk.fail(|attempt| {
+                let cuts = matches!(attempt.operation, Operation::Resize { .. }) && !attempt.allocates;
+                cuts.then_some(io::ErrorKind::Other)
+            });
+
+            for _ in 0..30 {
+                session.create().await.unwrap();
+            }
+
+            session.story.check(&session.store).await;
+            survives_cuts(&session, &mut Chance::of(seed, &[3]), 4).await;
+        });
+    }
+}
+
 /// A delete that failed half way has taken the name, and only the name in memory. Its retry finds nothing to delete, and must still make
 /// sure of it.
 #[test]
@@ -269,9 +295,12 @@ fn a_group_that_a_sweep_ended_is_marked_too() {
             None
         });
         // The first mark is on its way: what comes now is taken together.
-        while !is_held.load(Ordering::SeqCst) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        for _ in 0..1_000 {
+            if !is_held.load(Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
         }
+        assert!(is_held.load(Ordering::SeqCst), "the writer marks its last group");
         let commit = StoredCommit { version: Version(1), header: Bytes::from_static(b"header"), body: None };
         let (name, run) = (log(0), Run::one(log(1), Hash::ZERO, commit));
 

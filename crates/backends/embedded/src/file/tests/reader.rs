@@ -58,7 +58,7 @@ async fn record_two_lives(seed: u64) -> Session {
 /// What a reader has shown cannot be taken back, and a writer that works on under it is no damage.
 #[test]
 fn a_reader_beside_a_writer_sees_only_what_is_durable_and_no_damage() {
-    for seed in seeds(12) {
+    for seed in seeds(24) {
         block_on(async {
             let told = Told(format!("ICECORE_SEED={seed}, recording"));
             let recorded = record_two_lives(seed).await;
@@ -83,7 +83,7 @@ fn a_reader_beside_a_writer_sees_only_what_is_durable_and_no_damage() {
                 };
 
                 let shown = look(&opened, &recorded.story).await;
-                if chance.one_in(4) {
+                if chance.one_in(2) {
                     let found = opened.examine(Depth::Deep).await.unwrap().damage;
                     assert!(found.is_empty(), "no damage was done, but found: {found:?}");
                 }
@@ -107,4 +107,63 @@ fn a_reader_beside_a_writer_sees_only_what_is_durable_and_no_damage() {
             }
         });
     }
+}
+
+/// The same for a reader that comes after each operation in turn, with nothing going on beside it.
+#[test]
+fn a_reader_that_comes_at_any_moment_shows_only_what_a_cut_leaves() {
+    for seed in seeds(3) {
+        block_on(async {
+            let recorded = record(seed, 50).await;
+            let mut machine = Machine::default();
+            for (position, operation) in recorded.disk.trace().iter().enumerate() {
+                machine.apply(operation).unwrap();
+                let _told = Told(format!("ICECORE_SEED={seed}, position={position}"));
+                let mut chance = Chance::of(seed, &[13, position]);
+                let beside = ModelDisk::new(machine.clone(), chance.clone());
+                let Ok(reader) = open(&beside, Access::ReadOnly, &settings(seed)) else {
+                    continue;
+                };
+
+                let shown = look(&reader, &recorded.story).await;
+
+                let at_cut = ModelDisk::new(machine.cut(&mut chance), chance.clone());
+                // Nobody has repaired anything yet.
+                if let Ok(first) = open(&at_cut, Access::ReadOnly, &settings(seed)) {
+                    look(&first, &recorded.story).await;
+                }
+                let writer = open(&at_cut, Access::ReadWrite, &settings(seed)).unwrap();
+                for (name, version, _) in shown.heads {
+                    let found = writer.heads(std::slice::from_ref(&name)).await.unwrap().remove(0);
+                    assert!(found.is_some_and(|head| head.version >= version), "{name} showed {version}");
+                }
+            }
+        });
+    }
+}
+
+/// What was the head when the reader looked at the mark may be closed and swept before it reads it.
+#[test]
+fn a_reader_whose_head_was_swept_in_the_meantime_looks_again() {
+    block_on(async {
+        let nowhere = ModelDisk::new(Machine::default(), Chance::new(1));
+        let mut session = Session::begin(nowhere, settings(0), Story::default(), Chance::new(1)).unwrap();
+        session.create_in([log(0)].into()).await.unwrap();
+        let (first, head) = (session.disk.position(), session.story.logs[&log(0)].won as u64);
+        session.create_in([log(0)].into()).await.unwrap();
+        session.store.close(&log(0), Version(head)).await.unwrap();
+        session.store.sweep(&log(0)).await.unwrap();
+        let trace = session.disk.trace();
+        for seed in seeds(300) {
+            let _told = Told(format!("ICECORE_SEED={seed}"));
+            let disk = ModelDisk::shared(&[], Chance::new(seed));
+            disk.perform_all(&trace[..first]);
+            let reader = open(&disk, Access::ReadOnly, &settings(0)).unwrap();
+            disk.share(&trace[first..]);
+
+            while disk.others_left() > 0 {
+                assert!(reader.heads(&[log(0)]).await.unwrap()[0].is_some());
+            }
+        }
+    });
 }

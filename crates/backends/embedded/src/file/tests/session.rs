@@ -184,7 +184,10 @@ impl Session {
         let Some(name) = self.any_log(|log| log.closed > 0) else {
             return Ok(());
         };
-        self.store.sweep(&name).await.map(|_| ())
+        let before = idle_marks(&self.disk.trace());
+        let outcome = self.store.sweep(&name).await.map(|_| ());
+        self.has_marked(before);
+        outcome
     }
 
     async fn drop_bodies(&mut self) -> Result<()> {
@@ -205,6 +208,7 @@ impl Session {
         story.dropping.extend(&versions);
         self.note();
         let asked: Vec<Version> = versions.iter().copied().map(Version).collect();
+        let marks = idle_marks(&self.disk.trace());
         let outcome = self.store.drop_bodies(&name, &asked).await;
         let story = self.story.logs.get_mut(&name).unwrap();
         match &outcome {
@@ -213,6 +217,7 @@ impl Session {
             Err(_) => {}
         }
         self.is_unmarked = true;
+        self.has_marked(marks);
         self.note();
         outcome
     }
@@ -246,6 +251,13 @@ impl Session {
         }
         self.note();
         outcome
+    }
+
+    /// Bytes are destroyed only behind a mark: the writer writes one if there is none, and then is not idle for one.
+    fn has_marked(&mut self, before: usize) {
+        let count = idle_marks(&self.disk.trace()) - before;
+        self.marks += count;
+        self.is_unmarked &= count == 0;
     }
 
     /// Until the writer has marked its last group.
