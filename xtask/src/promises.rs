@@ -209,7 +209,7 @@ pub const PROMISES: &[Promise] = &[
     Promise {
         promise: "A changed, moved or missing commit is damage for every read and for verify.",
         package: "icecore-store",
-        test: "a_changed_header_body_or_order_is_damage_at_its_version_for_verify_and_read",
+        test: "a_commit_that_was_replaced_by_another_is_damage_at_the_next_one",
         broken: "the hash of the commit before is not compared",
         file: "crates/store/src/chain.rs",
         find: "if header.version != last.version.next() || header.previous != last.hash {",

@@ -82,6 +82,29 @@ async fn a_changed_header_body_or_order_is_damage_at_its_version_for_verify_and_
     }
 }
 
+/// A commit that is right in itself, with its own number, in its place: only the next one's hash tells that it is another one.
+#[tokio::test]
+async fn a_commit_that_was_replaced_by_another_is_damage_at_the_next_one() {
+    let store = filled(6).await;
+    let replaced = changed(&store, |commit| {
+        if commit.version == Version(3) {
+            let header = Header::decode(commit.header.clone()).unwrap();
+            commit.header = Header { nonce: [7; 16], ..header }.encode();
+        }
+    })
+    .await;
+
+    let verified = replaced.verify(&LogPrefix::all(), |_| ()).await.unwrap();
+    let log = log(&replaced);
+    let mut reader = log.read(Range::default());
+    let good = reader.next_page().await.unwrap().len();
+    let error = reader.next_page().await.unwrap_err();
+
+    assert_eq!(verified.damage.len(), 1, "{:?}", verified.damage);
+    assert_eq!(verified.damage[0].fact("version"), Some("4"));
+    assert_eq!((good, error.kind(), error.fact("version")), (3, ErrorKind::Corrupt, Some("4")));
+}
+
 #[tokio::test]
 async fn one_logs_commits_under_anothers_name_are_damage() {
     let store = filled(3).await;
