@@ -1,0 +1,35 @@
+//! Real servers for tests and for `cargo xtask test`: found, started, and never left behind.
+//!
+//! A test gets the address of a server that is shared by the whole run from [`url`], and makes a place of its own there, such as a
+//! [`postgres::Database`]. A test that stops, kills or starves a server starts its own [`postgres::Server`].
+//!
+//! A server ends with the process that started it, however that one ends: see [`guard`].
+#![expect(
+    clippy::panic,
+    reason = "a test without its server has failed: this crate is test code that others call"
+)]
+
+pub mod guard;
+pub mod postgres;
+
+/// What fails here says what to do about it.
+pub type Result<T = ()> = std::result::Result<T, String>;
+
+/// The variable that holds the address of a service's shared server: `ICECORE_TEST_POSTGRES`.
+pub fn variable(service: &str) -> String {
+    format!("ICECORE_TEST_{}", service.to_ascii_uppercase())
+}
+
+/// The address of the server that the whole run shares.
+///
+/// # Panics
+/// If there is none: a test that is skipped without a word would look like one that passed.
+pub fn url(service: &str) -> String {
+    let variable = variable(service);
+    match std::env::var(&variable) {
+        Ok(url) if !url.is_empty() => url,
+        _ => panic!(
+            "{variable} is not set. `cargo xtask test` starts a server and sets it; or set it to the address of a server that tests may fill"
+        ),
+    }
+}
