@@ -15,7 +15,8 @@ cargo xtask COMMAND
   quickstart      the main job on a store of its own: import a recorded flow, be killed, go on, verify, see damage found
   check           format, lints, docs, unit tests, conformance on memory and file, Python checks: before each commit
   test [--yes] [--long]
-                  installs what it needs (asks first, unless --yes), then runs everything; --long for the long runs
+                  installs what it needs (asks first, unless --yes), starts the servers, then runs everything;
+                  --long for the long runs
   mutants [TEST …]
                   breaks the code in a copy, promise by promise, and looks whether the tests notice
   bench [ROUNDS] [NAME …]

@@ -1,6 +1,9 @@
 //! `test`: installs what is missing, then runs everything.
 
 use std::io::{BufRead, IsTerminal, Write};
+use std::path::Path;
+
+use icecore_services::{self as services, postgres};
 
 use crate::run::{self, Counts, Outcome, command, succeed};
 use crate::{check, quickstart};
@@ -26,14 +29,20 @@ pub fn run(yes: bool, long: bool) -> Outcome {
     // They run again below, with all the others: counted once.
     counts = Counts { passed: 0, ..counts };
     let cargo = run::cargo_path();
+    println!("\n== PostgreSQL");
+    // One for the whole run; it ends with this process, however that ends.
+    let server = postgres::Server::start(&[])?;
+    println!("{}", postgres::sql(&server.url(), &["SELECT version()"])?);
     let mut everything =
         command(&cargo, &["nextest", "run", "--cargo-quiet", "--workspace", "--all-features"]);
+    everything.env(services::variable("postgres"), server.url());
     if long {
         everything.env("ICECORE_LONG", "1").env("ICECORE_FUZZ_SECONDS", "600");
     } else {
         everything.env("ICECORE_FUZZ_SECONDS", "60");
     }
     counts.add(run::count(&mut everything)?);
+    drop(server);
     counts.add(run::count(&mut command(
         &cargo,
         &["test", "--quiet", "--doc", "--workspace", "--all-features"],
@@ -67,7 +76,8 @@ fn install(yes: bool) -> Outcome {
         let arguments: Vec<&str> = line.iter().skip(1).map(String::as_str).collect();
         succeed(&mut command(&line[0], &arguments))?;
     }
-    Ok(())
+    let still: Vec<_> = find_missing().into_iter().map(|missing| missing.what).collect();
+    if still.is_empty() { Ok(()) } else { Err(format!("still missing: {}", still.join("; "))) }
 }
 
 fn agreed() -> Outcome<bool> {
@@ -107,5 +117,32 @@ fn find_missing() -> Vec<Missing> {
             ],
         });
     }
+    if postgres::programs().is_err() {
+        missing.push(Missing {
+            what: "PostgreSQL, of which the tests start servers of their own".to_owned(),
+            commands: postgres_from_debian(),
+        });
+    }
     missing
+}
+
+/// Debian starts a server with every package of one, unless this file says no; if it was there, it stays.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+fn postgres_from_debian() -> Vec<Vec<String>> {
+    let is_root = command("id", &["-u"]).output().is_ok_and(|output| output.stdout == b"0\n");
+    let shell = |script: String| {
+        let before: &[&str] = if is_root { &["sh", "-c"] } else { &["sudo", "sh", "-c"] };
+        before.iter().map(|word| (*word).to_owned()).chain([script]).collect::<Vec<_>>()
+    };
+    let mut commands = vec![shell("apt-get update".to_owned())];
+    let install = "DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends postgresql";
+    if Path::new(POLICY).exists() {
+        commands.push(shell(install.to_owned()));
+    } else {
+        commands.push(shell(format!(
+            "printf '#!/bin/sh\\nexit 101\\n' >{POLICY} && chmod +x {POLICY} && {install}; status=$?; rm -f {POLICY}; exit $status"
+        )));
+    }
+    commands
 }
