@@ -33,6 +33,7 @@ pub struct Open {
 /// | `memory:` | this process; forgotten when dropped |
 /// | `file:PATH` | a directory; one writing process, any number of reading ones |
 /// | `sqlite:PATH` | a SQLite database; any number of writing and reading processes |
+/// | `postgres://USER:PASSWORD@HOST:PORT/DATABASE` | a schema of a PostgreSQL database, `schema=icecore`; any number of writing and reading processes; feature `postgres` |
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] if it is no URL of a system in this build; else as the system has it.
@@ -79,6 +80,15 @@ impl Open {
                     Access::ReadOnly => sqlite::Access::ReadOnly,
                 };
                 Ok(Arc::new(icecore_sql::SqliteStore::open(path, access, sqlite::Settings::default())?))
+            }
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgresql" => {
+                use icecore_sql::postgres;
+                let access = match self.access {
+                    Access::ReadWrite => postgres::Access::ReadWrite,
+                    Access::ReadOnly => postgres::Access::ReadOnly,
+                };
+                Ok(Arc::new(icecore_sql::PostgresStore::open(postgres::Settings::parse(url)?, access).await?))
             }
             _ => Err(Error::new(ErrorKind::Invalid, "opening a store")
                 .with("url", url::redact(url))

@@ -10,6 +10,8 @@ const FORMS: &[&str] = &[
     "file:PATH",
     #[cfg(feature = "sqlite")]
     "sqlite:PATH",
+    #[cfg(feature = "postgres")]
+    "postgres://USER@HOST/DATABASE",
 ];
 
 /// A URL's scheme and the rest.

@@ -1,0 +1,415 @@
+//! A URL and options in, with the defaults stated; and what is looked at, set, made and refused when a store is opened.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use icecore_log::{Durability, Error, ErrorKind, Result};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, query};
+
+use super::fault::Fault;
+use super::pool::Session;
+use super::wire;
+
+/// Whether a store is opened to write or only to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Access {
+    /// Makes the schema and its tables if they are not there.
+    #[default]
+    ReadWrite,
+    /// Makes and changes nothing; every transaction is read only.
+    ReadOnly,
+}
+
+/// Where a store is, and its bounds.
+#[derive(Clone)]
+pub struct Settings {
+    pub(super) connect: PgConnectOptions,
+    /// The schema that holds the store: `icecore`. URL: `schema`.
+    pub schema: String,
+    /// How long a call may take in all: 10 s. URL: `timeout_ms`.
+    pub timeout: Duration,
+    /// How many connections there are at the most, half of them to write: 8. URL: `connections_max`.
+    pub connections_max: usize,
+    /// Whether a pooler in between gives each transaction another session, as pgbouncer does: found out if it refuses what a
+    /// server takes. URL: `pgbouncer`.
+    pub pgbouncer: bool,
+    /// How long a create waits for another writer before its logs are sent one by one: 250 ms.
+    pub lock_timeout: Duration,
+    /// How often a waiter looks for what other processes committed: 20 ms.
+    pub look_every: Duration,
+}
+
+/// The password is in what connects, which is therefore never shown.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("host", &self.connect.get_host())
+            .field("port", &self.connect.get_port())
+            .field("database", &self.connect.get_database())
+            .field("schema", &self.schema)
+            .field("timeout", &self.timeout)
+            .field("connections_max", &self.connections_max)
+            .field("pgbouncer", &self.pgbouncer)
+            .finish_non_exhaustive()
+    }
+}
+
+const OPENING: &str = "opening a store";
+/// The options of PostgreSQL's own that a URL may have. sqlx logs others, with their values.
+const PASSED_ON: &[&str] = &[
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "user",
+];
+
+fn invalid(advice: impl Into<String>) -> Error {
+    // Nothing of the URL itself: where it cannot be read, nobody knows which part is secret.
+    Error::new(ErrorKind::Invalid, OPENING).advise(advice)
+}
+
+impl Settings {
+    /// Reads a URL: `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=…`; what it leaves out comes from `PGHOST`, `PGPORT`,
+    /// `PGUSER`, `PGPASSWORD`, `PGDATABASE`, `PGSSLMODE` and `~/.pgpass`. `password_file=PATH` names a file that holds the password.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if it cannot be read; the error shows nothing of it.
+    pub fn parse(url: &str) -> Result<Self> {
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return Err(invalid("A PostgreSQL store is named postgres://USER@HOST/DATABASE"));
+        }
+        let (place, query) = url.split_once('?').unwrap_or((url, ""));
+        let mut passed_on = Vec::new();
+        let mut ours = Vec::new();
+        for option in query.split('&').filter(|option| !option.is_empty()) {
+            let (name, value) = option.split_once('=').unwrap_or((option, ""));
+            if PASSED_ON.contains(&name) {
+                passed_on.push(option);
+            } else {
+                ours.push((name, decoded(value)?));
+            }
+        }
+        let rest = if passed_on.is_empty() { String::new() } else { format!("?{}", passed_on.join("&")) };
+        let connect = PgConnectOptions::from_str(&format!("{place}{rest}")).map_err(|_| {
+            invalid("The URL cannot be read: in a user name, a password or a path, every byte but letters, digits and _ . - stands as %XX")
+        })?;
+        // Nothing here needs it, and poolers refuse it. What is sent is nobody's to log.
+        let mut connect = connect.extra_float_digits(None).disable_statement_logging();
+        if connect.get_application_name().is_none() {
+            connect = connect.application_name("icecore");
+        }
+        let mut settings = Self {
+            connect,
+            schema: "icecore".to_owned(),
+            timeout: Duration::from_secs(10),
+            connections_max: 8,
+            pgbouncer: false,
+            lock_timeout: Duration::from_millis(250),
+            look_every: Duration::from_millis(20),
+        };
+        for (name, value) in ours {
+            settings.set(name, &value)?;
+        }
+        Ok(settings)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        match name {
+            "schema" => {
+                if !is_schema(value) {
+                    return Err(invalid(
+                        "A schema is named by at most 63 of a-z, 0-9 and _, and begins with a letter or _",
+                    ));
+                }
+                value.clone_into(&mut self.schema);
+            }
+            "timeout_ms" => {
+                let timeout = value.parse().ok().filter(|ms| (1..=3_600_000).contains(ms));
+                self.timeout = timeout
+                    .map(Duration::from_millis)
+                    .ok_or_else(|| invalid("timeout_ms is between 1 and 3,600,000"))?;
+            }
+            "connections_max" => {
+                let most = value.parse().ok().filter(|most| (2..=1_000).contains(most));
+                self.connections_max =
+                    most.ok_or_else(|| invalid("connections_max is between 2 and 1,000"))?;
+            }
+            "pgbouncer" => {
+                self.pgbouncer = value.parse().map_err(|_| invalid("pgbouncer is true or false"))?;
+            }
+            "password_file" => {
+                let content = std::fs::read_to_string(value).map_err(|error| {
+                    Error::new(ErrorKind::Refused, OPENING)
+                        .because(error)
+                        .advise("The file that password_file names cannot be read")
+                })?;
+                self.connect = self.connect.clone().password(content.trim_end_matches(['\r', '\n']));
+            }
+            _ => {
+                return Err(invalid(format!(
+                    "A PostgreSQL URL has no other options than schema, timeout_ms, connections_max, pgbouncer, password_file, {}",
+                    PASSED_ON.join(", ")
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Nothing that would have to be quoted anywhere.
+fn is_schema(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    name.len() <= 63
+        && name.bytes().all(is_plain)
+        && name.starts_with(|first: char| !first.is_ascii_digit())
+        && !name.is_empty()
+        && !name.starts_with("pg_")
+}
+
+fn decoded(value: &str) -> Result<String> {
+    let unreadable = || invalid("In an option's value, % is followed by two hexadecimal digits");
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digits = [rest.next().unwrap_or(0), rest.next().unwrap_or(0)];
+            let digits = std::str::from_utf8(&digits).map_err(|_| unreadable())?;
+            bytes.push(u8::from_str_radix(digits, 16).map_err(|_| unreadable())?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| unreadable())
+}
+
+/// The oldest server whose functions suffice: 13.
+const VERSION_MIN: i32 = 130_000;
+
+/// What the server says about itself.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub version: i32,
+    pub is_standby: bool,
+    pub fsync: String,
+    pub full_page_writes: String,
+    pub synchronous_commit: String,
+    pub synchronous_standby_names: String,
+}
+
+impl Found {
+    /// Refuses a server on which nothing could be promised.
+    pub fn check(&self) -> Result<()> {
+        let refused = |advice: &str| {
+            Err(Error::new(ErrorKind::Refused, OPENING).with("server_version", self.version).advise(advice))
+        };
+        if self.version < VERSION_MIN {
+            return refused("It is older than PostgreSQL 13");
+        }
+        if self.is_standby {
+            return refused(
+                "It is a standby, which does not have what was just acknowledged: name the primary",
+            );
+        }
+        Ok(())
+    }
+
+    /// What our sessions set: never less than a local sync.
+    pub fn synchronous_commit(&self) -> &str {
+        if self.synchronous_commit == "off" { "on" } else { &self.synchronous_commit }
+    }
+
+    /// What an acknowledged commit survives, with that.
+    pub fn durability(&self) -> Durability {
+        if self.fsync != "on" || self.full_page_writes != "on" {
+            return Durability::Machine;
+        }
+        // `remote_write` is in the memory of another machine, and `local` waits for none.
+        let waits = matches!(self.synchronous_commit(), "on" | "remote_apply");
+        if waits && !self.synchronous_standby_names.trim().is_empty() {
+            Durability::Replicated
+        } else {
+            Durability::Disk
+        }
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "fsync={} full_page_writes={} synchronous_commit={} (sessions set {}) synchronous_standby_names='{}'",
+            self.fsync,
+            self.full_page_writes,
+            self.synchronous_commit,
+            self.synchronous_commit(),
+            self.synchronous_standby_names
+        )
+    }
+}
+
+pub(super) async fn probe(session: &mut Session) -> Result<Found, Fault> {
+    let rows = session.look(query(wire::PROBE)).await?;
+    let row = rows.first().ok_or_else(|| {
+        Error::new(ErrorKind::Unavailable, OPENING).advise("The server says nothing about itself")
+    })?;
+    Ok(Found {
+        version: wire::get(row, 0)?,
+        is_standby: wire::get(row, 1)?,
+        fsync: wire::get(row, 2)?,
+        full_page_writes: wire::get(row, 3)?,
+        synchronous_commit: wire::get(row, 4)?,
+        synchronous_standby_names: wire::get(row, 5)?,
+    })
+}
+
+/// Looks for the store's tables; to write, makes them if nothing is there.
+pub(super) async fn make_tables(
+    session: &mut Session,
+    settings: &Settings,
+    access: Access,
+) -> Result<(), Fault> {
+    let schema = &settings.schema;
+    session.begin().await?;
+    if access == Access::ReadWrite {
+        session.within(query(wire::LOCK_STORE).bind(schema)).await?;
+    }
+    let rows = session.within(query(wire::TABLES).bind(schema)).await?;
+    let (is_schema, is_store, tables): (bool, bool, i64) = match rows.first() {
+        Some(row) => (wire::get(row, 0)?, wire::get(row, 1)?, wire::get(row, 2)?),
+        None => (false, false, 0),
+    };
+    let refused = |advice: &str| Fault::Ours(Error::new(ErrorKind::Refused, OPENING).advise(advice));
+    if is_store {
+        let rows = session.within(query("SELECT format FROM store")).await?;
+        let format = rows.first().map(|row| wire::get::<i64>(row, 0)).transpose()?;
+        session.roll_back().await;
+        return match format {
+            Some(wire::FORMAT) => Ok(()),
+            Some(later) if later > wire::FORMAT => Err(Fault::Ours(
+                Error::new(ErrorKind::Refused, OPENING)
+                    .with("format", later)
+                    .with("format_max", wire::FORMAT)
+                    .advise("It was written by a later version of Icecore: use that one"),
+            )),
+            _ => Err(refused("The schema has an impossible format: restore it from a copy")),
+        };
+    }
+    if tables > 0 {
+        session.roll_back().await;
+        return Err(refused("The schema holds the tables of another program: name another with schema="));
+    }
+    if access == Access::ReadOnly {
+        session.roll_back().await;
+        let missing = Error::new(ErrorKind::NotFound, OPENING);
+        return Err(missing.advise("There is no store: append something to make one").into());
+    }
+    if !is_schema {
+        session.execute(&format!("CREATE SCHEMA {schema}")).await?;
+    }
+    session.execute(wire::SCHEMA).await?;
+    session.commit().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_a_url_is_read() {
+        for (url, host, port, database) in [
+            ("postgres://ada:s@db:5433/agents", "db", 5433, Some("agents")),
+            ("postgresql://ada@db/agents?schema=one", "db", 5432, Some("agents")),
+            ("postgres://[::1]:6000/agents", "[::1]", 6000, Some("agents")),
+            ("postgres://ada@db/a%20b?sslmode=disable&timeout_ms=50", "db", 5432, Some("a b")),
+            ("postgres:///agents?host=db&port=7&user=ada&password=s", "db", 7, Some("agents")),
+        ] {
+            let settings = Settings::parse(url).unwrap();
+            assert_eq!(settings.connect.get_host(), host, "{url}");
+            assert_eq!(settings.connect.get_port(), port, "{url}");
+            assert_eq!(settings.connect.get_database(), database, "{url}");
+        }
+        let socket = Settings::parse("postgres:///agents?host=/run/postgresql").unwrap();
+        assert_eq!(socket.connect.get_socket().unwrap().to_str(), Some("/run/postgresql"));
+        let settings =
+            Settings::parse("postgres://db/a?schema=s_1&timeout_ms=70&connections_max=3&pgbouncer=true")
+                .unwrap();
+        assert_eq!((settings.schema.as_str(), settings.timeout.as_millis()), ("s_1", 70));
+        assert_eq!((settings.connections_max, settings.pgbouncer), (3, true));
+    }
+
+    #[test]
+    fn a_password_comes_from_a_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "SECRET\n").unwrap();
+
+        let settings =
+            Settings::parse(&format!("postgres://ada@db/a?password_file={}", file.path().display())).unwrap();
+
+        assert!(!format!("{settings:?}").contains("SECRET"));
+        assert!(settings.connect.to_url_lossy().as_str().contains("SECRET"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused_without_showing_it() {
+        for url in [
+            "postgres://ada:SEC?RET@db/agents",
+            "postgres://ada:SECRET@db/agents?SECRET",
+            "postgres://ada:SECRET@db/agents?secret=SECRET",
+            "postgres://ada:SECRET@db:port/agents",
+            "postgres://ada:SECRET@db/agents?sslmode=SECRET",
+            "postgres://ada:SECRET@db/agents?port=SECRET",
+            "postgres://ada:SECRET@db/agents?schema=SECRET",
+            "postgres://ada:SECRET@db/agents?schema=pg_catalog",
+            "postgres://ada:SECRET@db/agents?schema=",
+            "postgres://ada:SECRET@db/agents?timeout_ms=SECRET",
+            "postgres://ada:SECRET@db/agents?timeout_ms=0",
+            "postgres://ada:SECRET@db/agents?connections_max=1",
+            "postgres://ada:SECRET@db/agents?pgbouncer=SECRET",
+            "postgres://ada:SECRET@db/agents?password_file=%2",
+            "postgres://ada:SECRET@db/agents?password_file=%ff",
+            "mysql://ada:SECRET@db/agents",
+        ] {
+            let error = Settings::parse(url).unwrap_err();
+
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+            assert!(!format!("{error} {error:?}").contains("SEC"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn no_more_is_declared_than_the_server_does() {
+        let found = |fsync: &str, full: &str, commit: &str, standbys: &str| Found {
+            version: 150_000,
+            is_standby: false,
+            fsync: fsync.to_owned(),
+            full_page_writes: full.to_owned(),
+            synchronous_commit: commit.to_owned(),
+            synchronous_standby_names: standbys.to_owned(),
+        };
+        for (settings, durability) in [
+            (found("on", "on", "on", ""), Durability::Disk),
+            (found("on", "on", "off", ""), Durability::Disk),
+            (found("on", "on", "on", "ANY 1 (a, b)"), Durability::Replicated),
+            (found("on", "on", "remote_apply", "a"), Durability::Replicated),
+            (found("on", "on", "remote_write", "a"), Durability::Disk),
+            (found("on", "on", "local", "a"), Durability::Disk),
+            (found("off", "on", "on", "a"), Durability::Machine),
+            (found("on", "off", "on", ""), Durability::Machine),
+        ] {
+            assert_eq!(settings.durability(), durability, "{settings:?}");
+            assert_ne!(settings.synchronous_commit(), "off");
+        }
+        assert!(Found { is_standby: true, ..found("on", "on", "on", "") }.check().is_err());
+        assert!(Found { version: 120_022, ..found("on", "on", "on", "") }.check().is_err());
+    }
+}
