@@ -11,6 +11,7 @@
 
 pub mod guard;
 pub mod postgres;
+pub mod proxy;
 
 /// What fails here says what to do about it.
 pub type Result<T = ()> = std::result::Result<T, String>;
