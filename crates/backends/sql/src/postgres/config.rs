@@ -37,6 +37,8 @@ pub struct Settings {
     pub pgbouncer: bool,
     /// How long a create waits for another writer before its logs are sent one by one: 250 ms.
     pub lock_timeout: Duration,
+    /// A connection that was idle for longer is asked first whether it still lives: 500 ms.
+    pub ask_after: Duration,
     /// How often a waiter looks for what other processes committed: 20 ms.
     pub look_every: Duration,
 }
@@ -115,6 +117,7 @@ impl Settings {
             connections_max: 8,
             pgbouncer: false,
             lock_timeout: Duration::from_millis(250),
+            ask_after: Duration::from_millis(500),
             look_every: Duration::from_millis(20),
         };
         for (name, value) in ours {

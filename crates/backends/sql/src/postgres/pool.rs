@@ -14,9 +14,6 @@ use super::config::{Access, Settings};
 use super::fault::{Fault, Stage};
 use super::notices::Listener;
 
-/// A connection that was not used for so long is asked first whether it still lives: it may have been cut meanwhile.
-const ASKED_AFTER: Duration = Duration::from_millis(500);
-
 /// What a connection is for. Those that read leave enough to those that write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -30,6 +27,7 @@ pub(super) struct Pool {
     begin: String,
     is_shared: bool,
     timeout: Duration,
+    ask_after: Duration,
     listener: Option<Listener>,
     reading: Arc<Semaphore>,
     writing: Arc<Semaphore>,
@@ -87,6 +85,7 @@ impl Pool {
             begin,
             is_shared: settings.pgbouncer,
             timeout: settings.timeout,
+            ask_after: settings.ask_after,
             listener,
             reading: Arc::new(Semaphore::new(reading_max)),
             writing: Arc::new(Semaphore::new(writing_max)),
@@ -116,7 +115,7 @@ impl Pool {
             _permit: permit,
         };
         while let Some((mut connection, since)) = self.take()? {
-            let is_old = since.elapsed() > ASKED_AFTER;
+            let is_old = since.elapsed() > self.ask_after;
             if !is_old || timeout_at(deadline, connection.ping()).await.is_ok_and(|asked| asked.is_ok()) {
                 session.connection = Some(connection);
                 return Ok(session);
@@ -131,6 +130,11 @@ impl Pool {
     fn take(&self) -> Result<Option<(PgConnection, Instant)>, Fault> {
         let mut idle = lock(&self.idle);
         if idle.is_shut_down { Err(closed().into()) } else { Ok(idle.connections.pop()) }
+    }
+
+    /// Where one connection was cut, those that are idle may be too.
+    fn forget(&self) {
+        lock(&self.idle).connections.clear();
     }
 
     fn put_back(&self, connection: PgConnection) {
@@ -258,7 +262,7 @@ impl Session {
         // Built from constants, and from names that were checked.
         let sent = sqlx::Executor::execute(connection, sqlx::raw_sql(AssertSqlSafe(sql)));
         let (answer, is_warned) = Listener::hear(listening, timeout_at(self.deadline, sent)).await;
-        let answer = answer.map_err(|_| Fault::late(stage))?;
+        let answer = answer.map_err(|_| self.late(stage))?;
         self.settle(answer.map(drop), is_warned, stage)
     }
 
@@ -269,8 +273,13 @@ impl Session {
         self.is_busy = true;
         let sent = statement.fetch_all(connection);
         let (answer, is_warned) = Listener::hear(listening, timeout_at(self.deadline, sent)).await;
-        let answer = answer.map_err(|_| Fault::late(stage))?;
+        let answer = answer.map_err(|_| self.late(stage))?;
         self.settle(answer, is_warned, stage)
+    }
+
+    fn late(&self, stage: Stage) -> Fault {
+        self.pool.forget();
+        Fault::late(stage)
     }
 
     /// After an answer: whether the connection can go on, and what the answer says.
@@ -295,6 +304,9 @@ impl Session {
                 let is_over =
                     fault.state().is_none_or(|state| ["08", "57", "58", "XX"].contains(&&state[..2]));
                 self.is_busy = is_over;
+                if is_over {
+                    self.pool.forget();
+                }
                 Err(fault)
             }
         }

@@ -1,10 +1,16 @@
 //! PostgreSQL: the contract on a real server, and this backend's own promises.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod crashes;
+mod faults;
+mod opening;
+mod races;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use icecore_log::{Backend, Result};
-use icecore_services::postgres::Database;
+use icecore_services::postgres::{Database, sql};
 use icecore_sql::PostgresStore;
 use icecore_sql::postgres::{Access, Settings};
 
@@ -32,4 +38,35 @@ async fn store(url: &str) -> Result<PostgresStore> {
 
 async fn open_at(url: String) -> Result<Arc<dyn Backend>> {
     Ok(Arc::new(store(&url).await?))
+}
+
+/// A store whose statements wait for another writer as long as that takes.
+async fn patient_store(url: &str) -> Arc<PostgresStore> {
+    store_with(url, |settings| {
+        settings.lock_timeout = MINUTE;
+        settings.timeout = MINUTE;
+    })
+    .await
+}
+
+async fn store_with(url: &str, set: impl FnOnce(&mut Settings)) -> Arc<PostgresStore> {
+    let mut settings = Settings::parse(url).unwrap();
+    set(&mut settings);
+    Arc::new(PostgresStore::open(settings, Access::ReadWrite).await.unwrap())
+}
+
+/// The guard of a hung test, and no measure.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Waits until a query answers with this.
+async fn until(url: &str, query: &str, expected: &str) {
+    let deadline = tokio::time::Instant::now() + MINUTE;
+    loop {
+        let found = sql(url, &[query]).unwrap();
+        if found == expected {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{query}: {found}, and not {expected}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
