@@ -1,21 +1,14 @@
 //! From a URL to a store.
 
+#[cfg(any(feature = "file", feature = "sqlite"))]
+use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use icecore_log::Access;
 use icecore_log::{Backend, Error, ErrorKind, Result};
 use icecore_store::{Settings, Store};
 
 use crate::url;
-
-/// Whether a store is opened to write or only to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Access {
-    /// Creates what is missing; may hold a lock.
-    #[default]
-    ReadWrite,
-    /// Creates nothing and holds no lock: for looking at a store that others write.
-    ReadOnly,
-}
 
 /// How to open a store.
 #[derive(Debug, Clone, Default)]
@@ -63,36 +56,33 @@ impl Open {
             "memory" if rest.is_empty() => Ok(Arc::new(icecore_embedded::Memory::default())),
             #[cfg(feature = "file")]
             "file" => {
-                use icecore_embedded::file;
-                let path = std::path::Path::new(url::path(url, rest)?);
-                let access = match self.access {
-                    Access::ReadWrite => file::Access::ReadWrite,
-                    Access::ReadOnly => file::Access::ReadOnly,
-                };
-                Ok(Arc::new(icecore_embedded::FileStore::open(path, access, file::Settings::default())?))
+                use icecore_embedded::{FileStore, file::Settings};
+                let (path, access) = (PathBuf::from(url::path(url, rest)?), self.access);
+                blocking(move || FileStore::open(&path, access, Settings::default())).await
             }
             #[cfg(feature = "sqlite")]
             "sqlite" => {
-                use icecore_sql::sqlite;
-                let path = std::path::Path::new(url::path(url, rest)?);
-                let access = match self.access {
-                    Access::ReadWrite => sqlite::Access::ReadWrite,
-                    Access::ReadOnly => sqlite::Access::ReadOnly,
-                };
-                Ok(Arc::new(icecore_sql::SqliteStore::open(path, access, sqlite::Settings::default())?))
+                use icecore_sql::{SqliteStore, sqlite::Settings};
+                let (path, access) = (PathBuf::from(url::path(url, rest)?), self.access);
+                blocking(move || SqliteStore::open(&path, access, Settings::default())).await
             }
             #[cfg(feature = "postgres")]
             "postgres" | "postgresql" => {
-                use icecore_sql::postgres;
-                let access = match self.access {
-                    Access::ReadWrite => postgres::Access::ReadWrite,
-                    Access::ReadOnly => postgres::Access::ReadOnly,
-                };
-                Ok(Arc::new(icecore_sql::PostgresStore::open(postgres::Settings::parse(url)?, access).await?))
+                let settings = icecore_sql::postgres::Settings::parse(url)?;
+                Ok(Arc::new(icecore_sql::PostgresStore::open(settings, self.access).await?))
             }
             _ => Err(Error::new(ErrorKind::Invalid, "opening a store")
                 .with("url", url::redact(url))
                 .advise(format!("This build knows {}", url::forms()))),
         }
+    }
+}
+
+/// Opens what reads and waits while it opens, outside of the runtime's own threads.
+#[cfg(any(feature = "file", feature = "sqlite"))]
+async fn blocking<B: Backend>(open: impl FnOnce() -> Result<B> + Send + 'static) -> Result<Arc<dyn Backend>> {
+    match tokio::task::spawn_blocking(open).await {
+        Ok(opened) => Ok(Arc::new(opened?)),
+        Err(error) => Err(Error::new(ErrorKind::Unavailable, "opening a store").because(error)),
     }
 }

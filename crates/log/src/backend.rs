@@ -321,6 +321,16 @@ pub struct BlobInfo {
     pub bytes: u64,
 }
 
+/// Whether a store is opened to write or only to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Access {
+    /// Makes what is missing; may hold a lock.
+    #[default]
+    ReadWrite,
+    /// Makes nothing, changes nothing, and holds no lock: for looking at a store that others write.
+    ReadOnly,
+}
+
 /// How closely to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {

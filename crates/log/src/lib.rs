@@ -26,7 +26,8 @@ pub mod judge;
 pub mod name;
 
 pub use backend::{
-    Backend, Capabilities, Created, Cursor, Durability, End, Head, LogPage, Mode, Page, PageLimit, Run, Swept,
+    Access, Backend, Capabilities, Created, Cursor, Durability, End, Head, LogPage, Mode, Page, PageLimit,
+    Run, Swept,
 };
 pub use clock::{Clock, Entropy, SystemClock, SystemEntropy, Timestamp};
 pub use commit::{EntryHeader, Flags, Frame, Hash, Header, Incarnation, StoredCommit, Version};

@@ -50,6 +50,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use disk::{Disk, DiskFile, RealDisk};
 use group::Request;
+pub use icecore_log::Access;
 use index::Index;
 
 /// The most bytes of one commit, header and body.
@@ -58,16 +59,6 @@ pub(crate) const COMMIT_BYTES_MAX: usize = 80 << 20;
 pub(crate) const REQUEST_BYTES_MAX: usize = 1 << 30;
 /// How often a read that failed looks again, because somebody may have destroyed those bytes since it looked.
 const LOOKS_MAX: usize = 16;
-
-/// Whether a store is opened to write or only to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Access {
-    /// Takes the lock; creates the directory.
-    #[default]
-    ReadWrite,
-    /// Takes no lock, creates nothing, changes nothing.
-    ReadOnly,
-}
 
 /// Bounds of a file store.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,23 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use icecore_log::{Durability, Error, ErrorKind, Result};
+use icecore_log::{Access, Durability, Error, ErrorKind, Result};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, query};
 
 use super::fault::Fault;
 use super::pool::Session;
 use super::wire;
-
-/// Whether a store is opened to write or only to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Access {
-    /// Makes the schema and its tables if they are not there.
-    #[default]
-    ReadWrite,
-    /// Makes and changes nothing; every transaction is read only.
-    ReadOnly,
-}
 
 /// Where a store is, and its bounds.
 #[derive(Clone)]

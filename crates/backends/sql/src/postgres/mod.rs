@@ -42,8 +42,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use config::Found;
-pub use config::{Access, Settings};
+pub use config::Settings;
 use fault::Fault;
+pub use icecore_log::Access;
 use notices::Listener;
 use pool::{Pool, Purpose, Session};
 

@@ -10,16 +10,6 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::fault::{Fault, is_busy};
 use super::wire;
 
-/// Whether a store is opened to write or only to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Access {
-    /// Makes the database if it is not there.
-    #[default]
-    ReadWrite,
-    /// Makes no database, and changes none. SQLite may make the two files that readers and writers share beside it.
-    ReadOnly,
-}
-
 /// Bounds of a SQLite store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {

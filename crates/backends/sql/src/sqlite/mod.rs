@@ -42,8 +42,9 @@ use icecore_log::{
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot, watch};
 
-pub use config::{Access, Settings};
+pub use config::Settings;
 use fault::Fault;
+pub use icecore_log::Access;
 use writer::{Job, Writer};
 
 /// The most bytes of one commit, header and body.
@@ -109,7 +110,8 @@ fn closed() -> Error {
 }
 
 impl SqliteStore {
-    /// Opens a database. To write: makes it, and the folder that it is in, if they are not there.
+    /// Opens a database. To write: makes it, and the folder that it is in, if they are not there. To read: SQLite may make the two
+    /// files that readers and writers share beside it.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] if the file holds something else, or was written by a later version of Icecore;
