@@ -1,6 +1,8 @@
 //! `docs/backends.md` is what the backends of this build declare, and what the conformance kit asks of each of them.
 //!
 //! `ICECORE_BLESS=1 cargo test -p icecore --test backends` writes it anew.
+//! It needs every backend, so it is here only with all features.
+#![cfg(feature = "postgres")]
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
 use std::collections::BTreeMap;
@@ -9,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use icecore::log::backend::Depth;
 use icecore::{Capabilities, Durability, Open};
+use icecore_services::{self as services, postgres::Database};
 
 /// The contract's numbers, as in the comment of `Backend`.
 const CONTRACT: [&str; 9] = [
@@ -24,7 +27,7 @@ const CONTRACT: [&str; 9] = [
 ];
 
 /// A system and what cannot be asked of a program: whose version it is, and what to know.
-const ABOUT: [(&str, &str, &str); 3] = [
+const ABOUT: [(&str, &str, &str); 4] = [
     (
         "memory",
         "this build's own",
@@ -39,6 +42,11 @@ const ABOUT: [(&str, &str, &str); 3] = [
         "sqlite",
         "bundled",
         "A file on a local file system: SQLite's locks do not hold on network drives. Swept commits leave free pages, which later ones use.",
+    ),
+    (
+        "postgres",
+        "a real server, from Debian",
+        "With the feature `postgres`. A schema of a database, on the primary of PostgreSQL 13 or later. What survives is what the server is set to: less is declared without `fsync` or `full_page_writes`, more where `synchronous_standby_names` is set. Works through pgbouncer in transaction mode.",
     ),
 ];
 
@@ -79,13 +87,21 @@ fn numbers_of(comment: &str) -> Vec<usize> {
 
 async fn declared(system: &str, whose: &str) -> System {
     let folder = tempfile::tempdir().unwrap();
+    // Held until the store is closed.
+    let database = (system == "postgres").then(|| Database::create(&services::url("postgres")).unwrap());
     let url = match system {
         "memory" => "memory:".to_owned(),
+        "postgres" => database.as_ref().unwrap().url(),
         system => format!("{system}:{}", folder.path().join("store").display()),
     };
     let store = Open::default().open(&url).await.unwrap();
     let facts = store.backend().examine(Depth::Quick).await.unwrap().facts;
     let found = facts.into_iter().find(|(name, _)| name == system).map(|(_, version)| version);
+    // Of a server its first number: the others are those of the machine that the tests run on.
+    let found = found.map(|found| match system {
+        "postgres" => found.split('.').next().unwrap_or_default().to_owned(),
+        _ => found,
+    });
     let version = found.map_or_else(|| whose.to_owned(), |found| format!("{found}, {whose}"));
     let capabilities = store.capabilities().clone();
     store.shut_down().await.unwrap();

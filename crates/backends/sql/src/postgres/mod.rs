@@ -320,6 +320,7 @@ impl Backend for PostgresStore {
             ("schema", self.settings.schema.clone()),
             ("pgbouncer", self.settings.pgbouncer.to_string()),
             ("durability_found", self.found.to_string()),
+            ("conditional_writes", "hold: a primary key decides".to_owned()),
         ];
         examination.facts.extend(facts.map(|(name, value)| (name.to_owned(), value)));
         Ok(examination)
