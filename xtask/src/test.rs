@@ -3,7 +3,7 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 
-use icecore_services::{self as services, postgres};
+use icecore_services::{self as services, pgbouncer, postgres};
 
 use crate::run::{self, Counts, Outcome, command, succeed};
 use crate::{check, quickstart};
@@ -120,7 +120,13 @@ fn find_missing() -> Vec<Missing> {
     if postgres::programs().is_err() {
         missing.push(Missing {
             what: "PostgreSQL, of which the tests start servers of their own".to_owned(),
-            commands: postgres_from_debian(),
+            commands: from_debian("postgresql"),
+        });
+    }
+    if pgbouncer::program().is_err() {
+        missing.push(Missing {
+            what: "pgbouncer, which stands between in some tests".to_owned(),
+            commands: from_debian("pgbouncer"),
         });
     }
     missing
@@ -129,16 +135,17 @@ fn find_missing() -> Vec<Missing> {
 /// Debian starts a server with every package of one, unless this file says no; if it was there, it stays.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
-fn postgres_from_debian() -> Vec<Vec<String>> {
+fn from_debian(package: &str) -> Vec<Vec<String>> {
     let is_root = command("id", &["-u"]).output().is_ok_and(|output| output.stdout == b"0\n");
     let shell = |script: String| {
         let before: &[&str] = if is_root { &["sh", "-c"] } else { &["sudo", "sh", "-c"] };
         before.iter().map(|word| (*word).to_owned()).chain([script]).collect::<Vec<_>>()
     };
     let mut commands = vec![shell("apt-get update".to_owned())];
-    let install = "DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends postgresql";
+    let install =
+        format!("DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends {package}");
     if Path::new(POLICY).exists() {
-        commands.push(shell(install.to_owned()));
+        commands.push(shell(install));
     } else {
         commands.push(shell(format!(
             "printf '#!/bin/sh\\nexit 101\\n' >{POLICY} && chmod +x {POLICY} && {install}; status=$?; rm -f {POLICY}; exit $status"

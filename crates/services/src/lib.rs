@@ -10,6 +10,7 @@
 )]
 
 pub mod guard;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod proxy;
 

@@ -22,7 +22,7 @@ pub const PASSWORD: &str = "correct horse/battery@staple?";
 const INSTALL: &str =
     "PostgreSQL is not here: `cargo xtask test` installs it, or install the package postgresql";
 /// A guard against a server that hangs, and no measure.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The folder of PostgreSQL's programs: on the path, as `pg_config` says, or where Debian puts them.
 ///
@@ -51,9 +51,10 @@ pub fn programs() -> Result<PathBuf> {
         .ok_or_else(|| INSTALL.to_owned())
 }
 
-/// PostgreSQL refuses to run as root: its own user, or the one that owns nothing.
-fn user(scratch: &Path) -> Result<Option<User>> {
-    let owner = fs::metadata(scratch).map_err(|error| format!("looking at a new folder: {error}"))?.uid();
+/// PostgreSQL and pgbouncer refuse to run as root: its own user, or the one that owns nothing; and gives it the folder.
+pub(crate) fn give_away(folder: &TempDir) -> Result<Option<User>> {
+    let owner =
+        fs::metadata(folder.path()).map_err(|error| format!("looking at a new folder: {error}"))?.uid();
     if owner != 0 {
         return Ok(None);
     }
@@ -63,9 +64,12 @@ fn user(scratch: &Path) -> Result<Option<User>> {
         let mut numbers = line.split(':').skip(2).map(str::parse);
         Some(User { uid: numbers.next()?.ok()?, gid: numbers.next()?.ok()? })
     };
-    let user = find("postgres").or_else(|| find("nobody"));
-    user.map(Some)
-        .ok_or_else(|| "this is root, and there is no user postgres or nobody to run a server as".to_owned())
+    let user = find("postgres").or_else(|| find("nobody")).ok_or_else(|| {
+        "this is root, and there is no user postgres or nobody to run a server as".to_owned()
+    })?;
+    chown(folder.path(), Some(user.uid), Some(user.gid))
+        .map_err(|error| format!("giving a folder to the server's user: {error}"))?;
+    Ok(Some(user))
 }
 
 /// A PostgreSQL server on a free port of this machine, in a folder that goes with it.
@@ -86,11 +90,7 @@ impl Server {
     /// If PostgreSQL is not installed, or does not start; with what it said.
     pub fn start(settings: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir().map_err(|error| format!("making a folder: {error}"))?;
-        let user = user(folder.path())?;
-        if let Some(user) = user {
-            chown(folder.path(), Some(user.uid), Some(user.gid))
-                .map_err(|error| format!("giving a folder to the server's user: {error}"))?;
-        }
+        let user = give_away(&folder)?;
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let mut server = Self { process: None, folder, user, port: 0, settings };
         server.initialise()?;
@@ -194,7 +194,7 @@ impl Server {
     }
 }
 
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
     listener.map(|address| address.port()).map_err(|error| format!("finding a free port: {error}"))
 }

@@ -4,6 +4,7 @@
 mod crashes;
 mod faults;
 mod opening;
+mod pooled;
 mod races;
 
 use std::sync::Arc;
