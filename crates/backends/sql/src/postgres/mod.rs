@@ -19,6 +19,7 @@
 //! Behind a pooler such as pgbouncer that gives each transaction another session, every statement is a transaction that sets what it needs.
 
 mod config;
+mod create;
 mod fault;
 mod notices;
 mod pool;
@@ -203,7 +204,7 @@ impl Backend for PostgresStore {
 
     async fn create(&self, runs: Vec<Run>, mode: Mode) -> Vec<Created> {
         let (pool, deadline, count) = (Arc::clone(&self.pool), self.deadline(), runs.len());
-        let work = async move { Ok(writer::create(&pool, &runs, mode, deadline).await) };
+        let work = async move { Ok(create::create(&pool, &runs, mode, deadline).await) };
         let answers = self.work("creating a commit", true, work).await;
         self.changed();
         answers.unwrap_or_else(|error| (0..count).map(|_| Created::failed(error.clone())).collect())
