@@ -420,3 +420,56 @@ async fn send_together(pool: &Arc<Pool>, tasks: &[&mut Task<'_>], deadline: Inst
     session.commit().await?;
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use icecore_conformance::commits;
+
+    use super::*;
+
+    fn judged(is_doubtful: bool, here: usize, end: End) -> Created {
+        let run = commits::run(&commits::log("s-1"), 3..=4, 0);
+        let mut task = Task { is_doubtful, ..Task::new(&run, None) };
+        task.judged(Judged { here, end });
+        task.created()
+    }
+
+    /// What was sent may still arrive, after its predecessor: only a slot that is filled, or closed, decides.
+    #[test]
+    fn absent_decides_nothing_in_doubt() {
+        for end in [End::Gap, End::Done] {
+            let created = judged(true, 0, end);
+            assert!(
+                matches!(&created.end, End::Failed(error) if error.kind() == ErrorKind::Unknown),
+                "{created:?}"
+            );
+        }
+        assert!(matches!(judged(true, 0, End::Taken).end, End::Taken));
+        assert!(matches!(judged(true, 0, End::Closed(Version(5))).end, End::Closed(Version(5))));
+        assert!(judged(true, 2, End::Done).is_done());
+    }
+
+    #[test]
+    fn what_was_not_sent_is_told_as_it_was_found() {
+        assert!(matches!(judged(false, 0, End::Gap).end, End::Gap));
+        let created = judged(false, 1, End::Done);
+        assert_eq!(created.won, 1);
+        assert!(matches!(&created.end, End::Failed(error) if error.kind() == ErrorKind::Unavailable));
+    }
+
+    #[test]
+    fn a_long_run_is_sent_in_pieces_that_a_statement_takes() {
+        let log = commits::log("s-1");
+        let large = |version| commits::commit(version, 0, commits::noise(STATEMENT_BYTES / 2, version));
+        let run = Run { log, previous: Hash::ZERO, commits: (1..=5).map(large).collect() };
+        let mut task = Task::new(&run, None);
+        let mut pieces = Vec::new();
+        while task.is_open() {
+            let count = task.piece().len();
+            pieces.push(count);
+            task.add(count);
+        }
+        assert_eq!(pieces, [2, 2, 1]);
+        assert!(task.created().is_done());
+    }
+}

@@ -64,6 +64,42 @@ async fn a_stalled_batch_brings_nothing_back_that_was_trimmed_meanwhile() {
     assert_eq!(sql(&url, &[rows]).unwrap(), "10");
 }
 
+/// Contract 5. The other half of it: a batch that begins while the sweep deletes, when that no longer waits for anybody. It sees the
+/// predecessor still, and finds the slot free: only the boundary stops it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_stalls_while_a_sweep_deletes_brings_nothing_back() {
+    let database = database();
+    let url = database.url();
+    let (stalled, sweeping) = (patient_store(&url).await, patient_store(&url).await);
+    let (first, second) = (log("first"), log("second"));
+    append(&*sweeping, &first, 1..=1).await;
+    append(&*sweeping, &second, 1..=10).await;
+    sweeping.close(&second, Version(9)).await.unwrap();
+
+    // Given a sweep that has looked who writes, and now waits for one of the rows that it deletes.
+    let mut reader = PgConnection::connect(&url).await.unwrap();
+    let hold = format!(
+        "BEGIN; SELECT 1 FROM icecore.commits WHERE version = 5 AND log = (SELECT id FROM icecore.logs WHERE name = '{second}') FOR UPDATE"
+    );
+    sqlx::raw_sql(AssertSqlSafe(hold)).execute(&mut reader).await.unwrap();
+    let (sweeper, swept_log) = (Arc::clone(&sweeping), second.clone());
+    let sweep = tokio::spawn(async move { sweeper.sweep(&swept_log).await });
+    until(&url, STUCK, "1").await;
+    let rival = rival(&url, &first, 2).await;
+    let batch = vec![one(&first, numbered(2, 0)), one(&second, numbered(3, 7))];
+    let create = tokio::spawn(async move { create_each(&*stalled, batch).await });
+    until(&url, STUCK, "2").await;
+
+    roll_back(reader).await;
+    assert_eq!(sweep.await.unwrap().unwrap().commits, 9);
+    roll_back(rival).await;
+
+    assert_eq!(create.await.unwrap(), [Told::done(1), Told::stopped(Ending::Closed(Version(9)))]);
+    assert_eq!(ends(&*sweeping, &second).await, (10, 9));
+    let rows = "SELECT count(*) FROM icecore.commits c JOIN icecore.logs l ON l.id = c.log WHERE name LIKE '%second'";
+    assert_eq!(sql(&url, &[rows]).unwrap(), "1");
+}
+
 /// Contract 5. A log without commits has no slot that would stop a create which has not seen the boundary.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stalled_first_commit_is_not_created_below_a_boundary() {
