@@ -7,6 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use icecore_services::{self as services, postgres};
+
 use crate::promises::PROMISES;
 use crate::run::{self, Outcome, command};
 
@@ -47,14 +49,18 @@ pub fn run(wanted: &[&str]) -> Outcome {
 }
 
 /// A copy of what git knows of, with a target of its own, so that nothing here is built anew.
-struct Copy(PathBuf);
+struct Copy {
+    root: PathBuf,
+    /// For the tests that need one. It ends with this.
+    server: postgres::Server,
+}
 
 impl Copy {
     fn new() -> Outcome<Self> {
         let root = run::root().join("target/mutants");
         let source = root.join("source");
         fs::create_dir_all(&source).map_err(|error| format!("{}: {error}", source.display()))?;
-        let copy = Self(root);
+        let copy = Self { root, server: postgres::Server::start(&[])? };
         for file in run::tracked_files()? {
             copy.restore(&file)?;
         }
@@ -62,7 +68,7 @@ impl Copy {
     }
 
     fn source(&self) -> PathBuf {
-        self.0.join("source")
+        self.root.join("source")
     }
 
     /// Puts a file as it is here, unless it is so already: what is not touched is not built again.
@@ -94,9 +100,10 @@ impl Copy {
         );
         let output = test
             .current_dir(self.source())
-            .env("CARGO_TARGET_DIR", self.0.join("target"))
+            .env("CARGO_TARGET_DIR", self.root.join("target"))
             .env("RUSTFLAGS", "--cap-lints warn")
             .env("RUST_BACKTRACE", "0")
+            .env(services::variable("postgres"), self.server.url())
             .output()
             .map_err(|error| error.to_string())?;
         let said = String::from_utf8_lossy(&output.stderr);

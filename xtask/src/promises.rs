@@ -6,6 +6,11 @@ const WRITER: &str = "crates/backends/embedded/src/file/writer.rs";
 const SCAN: &str = "crates/backends/embedded/src/file/scan.rs";
 const RECOVERY: &str = "crates/backends/embedded/src/file/recovery.rs";
 const JUDGE: &str = "crates/log/src/judge.rs";
+const POSTGRES_CREATE: &str = "crates/backends/sql/src/postgres/create.rs";
+const POSTGRES_FAULT: &str = "crates/backends/sql/src/postgres/fault.rs";
+const POSTGRES_POOL: &str = "crates/backends/sql/src/postgres/pool.rs";
+const POSTGRES_WIRE: &str = "crates/backends/sql/src/postgres/wire.rs";
+const POSTGRES_WRITER: &str = "crates/backends/sql/src/postgres/writer.rs";
 
 pub const PROMISES: &[Promise] = &[
     Promise {
@@ -259,5 +264,113 @@ pub const PROMISES: &[Promise] = &[
         file: "crates/log/src/codec.rs",
         find: "if count_events(&envelope) != Some(limit) {",
         replace: "if count_events(&envelope) == Some(usize::MAX - limit) {",
+    },
+    Promise {
+        promise: "On PostgreSQL a writer that stalled brings nothing back that was trimmed meanwhile, whatever it saw before.",
+        package: "icecore-sql",
+        test: "a_stalled_batch_brings_nothing_back_that_was_trimmed_meanwhile",
+        broken: "the sweep does not wait for the statements that may not have seen the boundary",
+        file: POSTGRES_WRITER,
+        find: "    wait_for_writers(&mut session, deadline).await?;\n    loop {",
+        replace: "    loop {",
+    },
+    Promise {
+        promise: "Nor does one that begins while the sweep deletes.",
+        package: "icecore-sql",
+        test: "a_batch_that_stalls_while_a_sweep_deletes_brings_nothing_back",
+        broken: "the statement does not look at the boundary",
+        file: POSTGRES_WIRE,
+        find: "  WHERE u.version > l.boundary AND CASE",
+        replace: "  WHERE CASE",
+    },
+    Promise {
+        promise: "Closing a log without commits leaves no acknowledged commit below its boundary on PostgreSQL.",
+        package: "icecore-sql",
+        test: "a_stalled_first_commit_is_not_created_below_a_boundary",
+        broken: "creates are not kept out meanwhile",
+        file: POSTGRES_WRITER,
+        find: "    session.execute(wire::LOCK_COMMITS).await?;\n",
+        replace: "",
+    },
+    Promise {
+        promise: "On PostgreSQL a run whose first slot is lost while it waits leaves nothing behind another's commit.",
+        package: "icecore-sql",
+        test: "a_run_that_loses_its_first_slot_while_it_waits_adds_nothing",
+        broken: "the others of a run do not wait for the first",
+        file: POSTGRES_WIRE,
+        find: "  JOIN firsts f ON f.log = w.id\n  ORDER BY w.id, c.version",
+        replace: "  ORDER BY w.id, c.version",
+    },
+    Promise {
+        promise: "On PostgreSQL batches in opposite order never wait for each other.",
+        package: "icecore-sql",
+        test: "two_batches_in_opposite_order_do_not_wait_for_each_other",
+        broken: "slots are taken in the order of the call",
+        file: POSTGRES_WIRE,
+        find: "  ORDER BY w.id\n  ON CONFLICT",
+        replace: "  ON CONFLICT",
+    },
+    Promise {
+        promise: "A log that another writer holds on PostgreSQL delays only itself.",
+        package: "icecore-sql",
+        test: "a_stuck_neighbour_delays_only_itself",
+        broken: "a batch that is stuck is not sent one by one",
+        file: POSTGRES_CREATE,
+        find: "Err(Fault::Stuck(_)) if tasks.len() > 1 =>",
+        replace: "Err(Fault::Stuck(_)) if tasks.len() > 100_000 =>",
+    },
+    Promise {
+        promise: "An answer of PostgreSQL that was lost is unknown, and the same bytes decide.",
+        package: "icecore-sql",
+        test: "a_lost_answer_is_unknown_and_the_same_bytes_decide",
+        broken: "a connection that ended while committing counts as nothing written",
+        file: POSTGRES_FAULT,
+        find: "(Meaning::Ended, Stage::Committing) => Self::Doubt(said)",
+        replace: "(Meaning::Ended, Stage::Committing) => Self::Before(said)",
+    },
+    Promise {
+        promise: "What is not there decides nothing while a request may be on its way to PostgreSQL.",
+        package: "icecore-sql",
+        test: "absent_decides_nothing_in_doubt",
+        broken: "a missing predecessor decides",
+        file: POSTGRES_CREATE,
+        find: "            End::Gap if self.is_doubtful => {}\n",
+        replace: "",
+    },
+    Promise {
+        promise: "A commit that waits for PostgreSQL's standbys is unknown within the deadline.",
+        package: "icecore-sql",
+        test: "a_commit_that_waits_for_standbys_is_unknown_in_time",
+        broken: "an answer that is late counts as nothing written",
+        file: POSTGRES_FAULT,
+        find: "            Stage::Committing => Self::Doubt(said),\n        }\n    }",
+        replace: "            Stage::Committing => Self::Before(said),\n        }\n    }",
+    },
+    Promise {
+        promise: "A wait for PostgreSQL's standbys that somebody cancels is never won: what was only seen is made durable first.",
+        package: "icecore-sql",
+        test: "a_cancelled_wait_for_standbys_is_never_won",
+        broken: "what was seen is won at once",
+        file: POSTGRES_CREATE,
+        find: "    if tasks.iter().all(|task| !task.is_seen) {\n        return;",
+        replace: "    if tasks.len() < 1_000 {\n        return;",
+    },
+    Promise {
+        promise: "A role's own settings do not weaken what is promised on PostgreSQL.",
+        package: "icecore-sql",
+        test: "the_settings_of_a_role_change_nothing",
+        broken: "the isolation is inherited",
+        file: POSTGRES_POOL,
+        find: "            set.push((\"default_transaction_isolation\", \"read committed\".to_owned()));\n",
+        replace: "",
+    },
+    Promise {
+        promise: "Connections to PostgreSQL that were cut while idle are noticed by nobody.",
+        package: "icecore-sql",
+        test: "idle_connections_that_were_cut_are_made_again",
+        broken: "the others are kept after one was cut",
+        file: POSTGRES_POOL,
+        find: "        lock(&self.idle).connections.clear();\n",
+        replace: "",
     },
 ];
