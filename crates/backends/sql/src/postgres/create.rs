@@ -1,12 +1,13 @@
 //! Creating: what is sent, what is done when it is in doubt, and when it is answered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use icecore_log::judge::{self, Ends, Judged};
 use icecore_log::{Created, End, Error, ErrorKind, Hash, LogId, Mode, Run, StoredCommit, Version};
 use sqlx::query;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::COMMIT_BYTES_MAX;
 use super::fault::Fault;
@@ -23,6 +24,9 @@ const STATEMENT_BYTES: usize = 32 << 20;
 const ATTEMPTS: usize = 8;
 /// How many logs of a statement that was stuck are sent at a time.
 const ALONE_AT_A_TIME: usize = 4;
+/// How long a look at what is in doubt is tried again, and how often.
+const PATIENCE: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// A run, and how far it is.
 struct Task<'a> {
@@ -255,9 +259,21 @@ impl<'a> Pieces<'a> {
 /// Looks at the slots of what is open, all in one look, and judges it.
 async fn look(pool: &Arc<Pool>, tasks: &mut [Task<'_>], deadline: Instant) {
     let mut open: Vec<&mut Task<'_>> = tasks.iter_mut().filter(|task| task.is_open()).collect();
-    let found = match pool.session(Purpose::Writing, deadline).await {
-        Ok(mut session) => slots(&mut session, &open).await,
-        Err(fault) => Err(fault),
+    // What broke the answer may take a moment to pass, as a restart does: only a look can still decide what is in doubt.
+    let patience = deadline.min(Instant::now() + PATIENCE);
+    let found = loop {
+        let found = match pool.session(Purpose::Writing, deadline).await {
+            Ok(mut session) => slots(&mut session, &open).await,
+            Err(fault) => Err(fault),
+        };
+        match found {
+            Err(Fault::Before(_))
+                if Instant::now() < patience && open.iter().any(|task| task.is_doubtful) =>
+            {
+                sleep(LOOK_EVERY).await;
+            }
+            found => break found,
+        }
     };
     match found {
         Ok(found) => {
