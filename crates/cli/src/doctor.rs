@@ -55,6 +55,9 @@ fn what_would_be_made(url: &str, error: Error) -> Error {
     let made = match url.split(':').next() {
         Some("file") => "a directory, which one process at a time may write and any number read",
         Some("sqlite") => "a database file, which any number of processes may write and read",
+        Some("postgres" | "postgresql") => {
+            "tables in a schema of the database, which any number of processes may write and read"
+        }
         _ => "it",
     };
     error.advise(format!("There is no store. The first append, import or copy to it makes {made}"))
