@@ -36,6 +36,11 @@ fn main() -> std::process::ExitCode {
 }
 
 async fn run(rounds: usize, names: &[&String]) -> Result<()> {
+    if let [flag, url] = names
+        && *flag == "--open"
+    {
+        return many::open(url).await;
+    }
     let wanted = |name: &str| {
         if names.is_empty() { name != "many-logs" } else { names.iter().any(|found| *found == name) }
     };

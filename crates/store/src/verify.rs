@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join;
 use icecore_log::backend::Depth;
 use icecore_log::{Error, ErrorKind, Head, LogId, LogPrefix, PageLimit, Result, Version};
 
@@ -43,26 +44,40 @@ impl Store {
                 progress(verified);
             }
         };
-        let mut cursor = None;
-        loop {
-            let page = self.logs(prefix, cursor, 1_000).await?;
-            for id in page.logs {
-                self.log(id).verify_into(&mut verified, &mut tell).await?;
-            }
-            cursor = page.next;
-            if cursor.is_none() {
-                break;
-            }
-        }
-        if prefix.as_str().is_empty() {
-            let below = self.0.backend.examine(Depth::Deep).await?.damage;
+        let is_all = prefix.as_str().is_empty();
+        let above = self.verify_logs(prefix, &mut verified, &mut tell);
+        let below = async { if is_all { Some(self.0.backend.examine(Depth::Deep).await) } else { None } };
+        // Side by side, and the look below begins first: a backend that never waits would not let it begin otherwise.
+        let (below, above) = join(below, above).await;
+        above?;
+        if let Some(examination) = below.transpose()? {
             let known = std::mem::take(&mut verified.damage);
+            let below = examination.damage;
             // One broken commit is seen from above and from below; the lower one names the file.
             let from_above =
                 known.into_iter().filter(|error| !below.iter().any(|lower| is_same(lower, error)));
             verified.damage = from_above.chain(below.iter().cloned()).collect();
         }
         Ok(verified)
+    }
+
+    async fn verify_logs(
+        &self,
+        prefix: &LogPrefix,
+        verified: &mut Verified,
+        tell: &mut impl FnMut(&Verified),
+    ) -> Result<()> {
+        let mut cursor = None;
+        loop {
+            let page = self.logs(prefix, cursor, 1_000).await?;
+            for id in page.logs {
+                self.log(id).verify_into(verified, tell).await?;
+            }
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(());
+            }
+        }
     }
 }
 

@@ -278,7 +278,7 @@ impl Backend for FileStore {
             many_writers: false,
             read_only: self.access == Access::ReadOnly,
             commit_bytes_max: COMMIT_BYTES_MAX,
-            creates_in_flight: 2,
+            creates_in_flight: 3,
         }
     }
 
