@@ -37,7 +37,7 @@ pub fn run(yes: bool, long: bool) -> Outcome {
         command(&cargo, &["nextest", "run", "--cargo-quiet", "--workspace", "--all-features"]);
     everything.env(services::variable("postgres"), server.url());
     if long {
-        everything.env("ICECORE_LONG", "1").env("ICECORE_FUZZ_SECONDS", "600");
+        everything.args(["--profile", "long"]).env("ICECORE_LONG", "1").env("ICECORE_FUZZ_SECONDS", "600");
     } else {
         everything.env("ICECORE_FUZZ_SECONDS", "60");
     }

@@ -51,7 +51,7 @@ async fn copy(from: &Store, to: &Store, prefix: &LogPrefix, output: &mut Output)
         output.line(&line.to_string())?;
     } else {
         output.line(&format!(
-            "{} logs the same on both sides, {} of them before; {} commits, {} bytes copied, in {seconds:.1} s",
+            "The same on both sides: logs {}, of which before {}; copied: commits {}, bytes {}, in {seconds:.1} s",
             last.logs, last.unchanged, last.commits, last.bytes
         ))?;
     }

@@ -37,7 +37,7 @@ pub async fn run(args: &Args, store: &Store, output: &mut Output) -> Result<Exit
     } else {
         let found = if damaged == 0 { "no damage".to_owned() } else { format!("{damaged} damaged") };
         output.line(&format!(
-            "{} logs, {} commits, {} events, {} bytes: {found}, in {seconds:.1} s",
+            "logs {}, commits {}, events {}, bytes {}: {found}, in {seconds:.1} s",
             verified.logs, verified.commits, verified.events, verified.bytes
         ))?;
     }
