@@ -108,7 +108,16 @@ fn find_missing() -> Vec<Missing> {
             commands: vec![words(&format!("cargo install cargo-nextest --version {NEXTEST} --locked"))],
         });
     }
-    if !says(&python("ruff"), &["--version"], RUFF) || !says(&python("mypy"), &["--version"], MYPY) {
+    let wants_tools =
+        !says(&python("ruff"), &["--version"], RUFF) || !says(&python("mypy"), &["--version"], MYPY);
+    // Debian's python3 comes without what makes a virtual environment.
+    if wants_tools && !says("python3", &["-c", "import ensurepip, venv; print('venv')"], "venv") {
+        missing.push(Missing {
+            what: "Python's virtual environments, for the tools below".to_owned(),
+            commands: from_debian("python3 python3-venv"),
+        });
+    }
+    if wants_tools {
         missing.push(Missing {
             what: format!("ruff {RUFF} and mypy {MYPY}, in target/tools: they check the Python files"),
             commands: vec![
