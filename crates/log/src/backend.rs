@@ -294,6 +294,21 @@ impl Head {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor(pub Bytes);
 
+impl Cursor {
+    /// The name behind which a listing goes on, for backends whose cursors are names.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if it is no text, and so not of such a listing.
+    pub fn name(&self) -> Result<&str> {
+        std::str::from_utf8(&self.0).map_err(|_| Self::foreign())
+    }
+
+    /// The error of a cursor that another listing made.
+    pub fn foreign() -> Error {
+        Error::new(crate::ErrorKind::Invalid, "listing logs").advise("The cursor is not of this listing")
+    }
+}
+
 /// One page of a listing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LogPage {

@@ -221,10 +221,7 @@ impl Backend for Memory {
     }
 
     async fn logs(&self, prefix: &LogPrefix, cursor: Option<Cursor>, limit: usize) -> Result<LogPage> {
-        let after =
-            cursor.as_ref().map(|cursor| std::str::from_utf8(&cursor.0)).transpose().map_err(|cause| {
-                Error::new(ErrorKind::Invalid, "listing logs").because(cause).advise("The cursor is not ours")
-            })?;
+        let after = cursor.as_ref().map(Cursor::name).transpose()?;
         let from = match after {
             Some(after) if after >= prefix.as_str() => Bound::Excluded(after),
             _ => Bound::Included(prefix.as_str()),

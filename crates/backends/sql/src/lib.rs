@@ -9,3 +9,12 @@ pub mod sqlite;
 pub use postgres::PostgresStore;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
+
+/// The refusal of a store whose tables a later version has made.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+fn later_format(format: i64, format_max: i64) -> icecore_log::Error {
+    icecore_log::Error::new(icecore_log::ErrorKind::Refused, "opening a store")
+        .with("format", format)
+        .with("format_max", format_max)
+        .advise("It was written by a later version of Icecore: use that one")
+}

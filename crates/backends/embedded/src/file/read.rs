@@ -5,8 +5,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 use icecore_log::{
-    Cursor, Error, ErrorKind, Hash, Head, LogId, LogPage, LogPrefix, Page, PageLimit, Result, StoredCommit,
-    Version,
+    Cursor, Error, Hash, Head, LogId, LogPage, LogPrefix, Page, PageLimit, Result, StoredCommit, Version,
 };
 
 use super::frame;
@@ -111,15 +110,8 @@ impl Shared {
     }
 
     pub(crate) fn list(&self, prefix: &LogPrefix, cursor: Option<Cursor>, limit: usize) -> Result<LogPage> {
-        let invalid =
-            || Error::new(ErrorKind::Invalid, "listing logs").advise("The cursor is not of this listing");
-        let after = match cursor {
-            None => None,
-            Some(cursor) => {
-                let name = std::str::from_utf8(&cursor.0).map_err(|_| invalid())?;
-                Some(LogId::parse(name).map_err(|_| invalid())?)
-            }
-        };
+        let parse = |cursor: &Cursor| LogId::parse(cursor.name()?).map_err(|_| Cursor::foreign());
+        let after = cursor.as_ref().map(parse).transpose()?;
         let index = self.read();
         let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         // Names sort as bytes, so those of a prefix stand together.

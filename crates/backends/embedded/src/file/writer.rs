@@ -115,8 +115,10 @@ impl Writer {
     /// Writes the group, publishes it, and answers.
     fn commit(&mut self, mut group: Group, poisoned: &mut Option<Error>) {
         let answers = std::mem::take(&mut group.answers);
-        let written = if group.frames > 0 { self.write(&mut group) } else { Ok(Vec::new()) };
+        let is_empty = group.frames == 0;
+        let written = if is_empty { Ok(Vec::new()) } else { self.write(&mut group) };
         match &written {
+            Ok(_) if is_empty => {}
             Ok(dropped) => {
                 self.destroy_bodies(dropped, poisoned);
                 self.shared.changed();

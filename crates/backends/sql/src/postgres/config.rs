@@ -288,12 +288,7 @@ pub(super) async fn make_tables(
         session.roll_back().await;
         return match format {
             Some(wire::FORMAT) => Ok(()),
-            Some(later) if later > wire::FORMAT => Err(Fault::Ours(
-                Error::new(ErrorKind::Refused, OPENING)
-                    .with("format", later)
-                    .with("format_max", wire::FORMAT)
-                    .advise("It was written by a later version of Icecore: use that one"),
-            )),
+            Some(later) if later > wire::FORMAT => Err(crate::later_format(later, wire::FORMAT).into()),
             _ => Err(refused("The schema has an impossible format: restore it from a copy")),
         };
     }

@@ -4,9 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use icecore_log::backend::{BlobInfo, Depth, Examination};
-use icecore_log::{
-    BlobId, Cursor, Error, ErrorKind, Head, LogId, LogPage, LogPrefix, Page, PageLimit, Version,
-};
+use icecore_log::{BlobId, Cursor, Head, LogId, LogPage, LogPrefix, Page, PageLimit, Version};
 use sqlx::query;
 
 use super::fault::Fault;
@@ -71,10 +69,7 @@ pub(super) async fn list(
     cursor: Option<Cursor>,
     limit: usize,
 ) -> Result<LogPage> {
-    let foreign =
-        || Error::new(ErrorKind::Invalid, "listing logs").advise("The cursor is not of this listing");
-    let after =
-        cursor.as_ref().map(|cursor| std::str::from_utf8(&cursor.0)).transpose().map_err(|_| foreign())?;
+    let after = cursor.as_ref().map(Cursor::name).transpose()?;
     let limit = limit.max(1);
     let start = prefix.as_str().as_bytes();
     // Every byte of a name is below `DEL`, so what begins with a prefix stands below the prefix and that.

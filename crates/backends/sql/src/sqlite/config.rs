@@ -116,12 +116,7 @@ fn check_owner(connection: &Connection) -> Result<(), Fault> {
     let refused = |advice: &str| Fault::Ours(Error::new(ErrorKind::Refused, OPENING).advise(advice));
     match wire::format(connection)? {
         Some(wire::FORMAT) => Ok(()),
-        Some(later) if later > wire::FORMAT => Err(Fault::Ours(
-            Error::new(ErrorKind::Refused, OPENING)
-                .with("format", later)
-                .with("format_max", wire::FORMAT)
-                .advise("It was written by a later version of Icecore: use that one"),
-        )),
+        Some(later) if later > wire::FORMAT => Err(crate::later_format(later, wire::FORMAT).into()),
         Some(_) => Err(refused("The database has an impossible format: restore it from a copy")),
         None if wire::is_empty(connection)? => Ok(()),
         None => Err(refused("The database holds the tables of another program: name another file")),

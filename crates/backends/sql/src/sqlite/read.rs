@@ -64,10 +64,7 @@ pub(super) fn list(
     cursor: Option<Cursor>,
     limit: usize,
 ) -> Result<LogPage> {
-    let foreign =
-        || Error::new(ErrorKind::Invalid, "listing logs").advise("The cursor is not of this listing");
-    let after = cursor.as_ref().map(|cursor| std::str::from_utf8(&cursor.0)).transpose();
-    let after = after.map_err(|_| foreign())?;
+    let after = cursor.as_ref().map(Cursor::name).transpose()?;
     let limit = limit.max(1);
     let prefix = prefix.as_str();
     // One more than the page holds tells whether there is another page.
