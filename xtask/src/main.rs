@@ -5,6 +5,7 @@ mod mutants;
 mod promises;
 mod quickstart;
 mod run;
+mod servers;
 mod test;
 
 use std::process::ExitCode;
@@ -17,6 +18,9 @@ cargo xtask COMMAND
   test [--yes] [--long]
                   installs what it needs (asks first, unless --yes), starts the servers, then runs everything;
                   --long for the long runs
+  services COMMAND …
+                  runs a command with the servers that the tests need, such as
+                  `cargo xtask services cargo nextest run --all-features -p icecore-object`
   mutants [TEST …]
                   breaks the code in a copy, promise by promise, and looks whether the tests notice
   bench [ROUNDS] [NAME …]
@@ -35,6 +39,7 @@ fn main() -> ExitCode {
             let given = arguments.iter().skip(1).map(String::as_str);
             run::cargo(&own.into_iter().chain(given).collect::<Vec<_>>())
         }
+        Some("services") => servers::run(&arguments.iter().skip(1).map(String::as_str).collect::<Vec<_>>()),
         Some("mutants") => mutants::run(&arguments.iter().skip(1).map(String::as_str).collect::<Vec<_>>()),
         Some("help" | "--help" | "-h") | None => {
             print!("{HELP}");

@@ -7,10 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use icecore_services::{self as services, postgres};
-
 use crate::promises::PROMISES;
 use crate::run::{self, Outcome, command};
+use crate::servers::Servers;
 
 /// A promise, the test that would notice if it were broken, and a break that makes it fail.
 pub struct Promise {
@@ -51,8 +50,8 @@ pub fn run(wanted: &[&str]) -> Outcome {
 /// A copy of what git knows of, with a target of its own, so that nothing here is built anew.
 struct Copy {
     root: PathBuf,
-    /// For the tests that need one. It ends with this.
-    server: postgres::Server,
+    /// For the tests that need them. They end with this.
+    servers: Servers,
 }
 
 impl Copy {
@@ -60,7 +59,7 @@ impl Copy {
         let root = run::root().join("target/mutants");
         let source = root.join("source");
         fs::create_dir_all(&source).map_err(|error| format!("{}: {error}", source.display()))?;
-        let copy = Self { root, server: postgres::Server::start(&[])? };
+        let copy = Self { root, servers: Servers::start()? };
         for file in run::tracked_files()? {
             copy.restore(&file)?;
         }
@@ -103,7 +102,7 @@ impl Copy {
             .env("CARGO_TARGET_DIR", self.root.join("target"))
             .env("RUSTFLAGS", "--cap-lints warn")
             .env("RUST_BACKTRACE", "0")
-            .env(services::variable("postgres"), self.server.url())
+            .envs(self.servers.variables())
             .output()
             .map_err(|error| error.to_string())?;
         let said = String::from_utf8_lossy(&output.stderr);

@@ -3,14 +3,17 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 
-use icecore_services::{self as services, pgbouncer, postgres};
+use icecore_services::{azurite, moto, pgbouncer, postgres};
 
 use crate::run::{self, Counts, Outcome, command, succeed};
+use crate::servers::Servers;
 use crate::{check, quickstart};
 
 const NEXTEST: &str = "0.9.143";
 const RUFF: &str = "0.17.6";
 const MYPY: &str = "2.4.1";
+const MOTO: &str = "5.2.5";
+const AZURITE: &str = "3.35.0";
 
 /// A tool of the virtual environment in `target/tools`.
 pub fn python(tool: &str) -> String {
@@ -29,20 +32,19 @@ pub fn run(yes: bool, long: bool) -> Outcome {
     // They run again below, with all the others: counted once.
     counts = Counts { passed: 0, ..counts };
     let cargo = run::cargo_path();
-    println!("\n== PostgreSQL");
-    // One for the whole run; it ends with this process, however that ends.
-    let server = postgres::Server::start(&[])?;
-    println!("{}", postgres::sql(&server.url(), &["SELECT version()"])?);
+    println!("\n== servers");
+    let servers = Servers::start()?;
+    servers.say()?;
     let mut everything =
         command(&cargo, &["nextest", "run", "--cargo-quiet", "--workspace", "--all-features"]);
-    everything.env(services::variable("postgres"), server.url());
+    everything.envs(servers.variables());
     if long {
         everything.args(["--profile", "long"]).env("ICECORE_LONG", "1").env("ICECORE_FUZZ_SECONDS", "600");
     } else {
         everything.env("ICECORE_FUZZ_SECONDS", "60");
     }
     counts.add(run::count(&mut everything)?);
-    drop(server);
+    drop(servers);
     counts.add(run::count(&mut command(
         &cargo,
         &["test", "--quiet", "--doc", "--workspace", "--all-features"],
@@ -110,20 +112,44 @@ fn find_missing() -> Vec<Missing> {
     }
     let wants_tools =
         !says(&python("ruff"), &["--version"], RUFF) || !says(&python("mypy"), &["--version"], MYPY);
-    // Debian's python3 comes without what makes a virtual environment.
-    if wants_tools && !says("python3", &["-c", "import ensurepip, venv; print('venv')"], "venv") {
+    let wants_moto = moto::version().as_deref() != Ok(MOTO);
+    if (wants_tools || wants_moto) && !says(&python("pip"), &["--version"], "pip") {
+        // Debian's python3 comes without what makes a virtual environment.
+        if !says("python3", &["-c", "import ensurepip, venv; print('venv')"], "venv") {
+            missing.push(Missing {
+                what: "Python's virtual environments, for the tools below".to_owned(),
+                commands: from_debian("python3 python3-venv"),
+            });
+        }
         missing.push(Missing {
-            what: "Python's virtual environments, for the tools below".to_owned(),
-            commands: from_debian("python3 python3-venv"),
+            what: "a virtual environment in target/tools, for the tools below".to_owned(),
+            commands: vec![words("python3 -m venv target/tools")],
         });
     }
     if wants_tools {
         missing.push(Missing {
             what: format!("ruff {RUFF} and mypy {MYPY}, in target/tools: they check the Python files"),
-            commands: vec![
-                words("python3 -m venv target/tools"),
-                words(&format!("target/tools/bin/pip install --quiet ruff=={RUFF} mypy=={MYPY}")),
-            ],
+            commands: vec![words(&format!("target/tools/bin/pip install --quiet ruff=={RUFF} mypy=={MYPY}"))],
+        });
+    }
+    if wants_moto {
+        missing.push(Missing {
+            what: format!("moto {MOTO}, in target/tools, which stands for S3 (half a minute)"),
+            commands: vec![words(&format!("target/tools/bin/pip install --quiet moto[server]=={MOTO}"))],
+        });
+    }
+    if azurite::version().as_deref() != Ok(AZURITE) {
+        if !says("node", &["--version"], "v") || !says("npm", &["--version"], ".") {
+            missing.push(Missing {
+                what: "node and npm, for Azurite".to_owned(),
+                commands: from_debian("nodejs npm"),
+            });
+        }
+        missing.push(Missing {
+            what: format!(
+                "Azurite {AZURITE}, in target/tools, which stands for Azure's blobs (half a minute)"
+            ),
+            commands: vec![words(&format!("npm install --prefix target/tools azurite@{AZURITE}"))],
         });
     }
     if postgres::programs().is_err() {

@@ -34,7 +34,7 @@ pub struct Guarded {
 
 /// `read` ends when the pipe does. The server's own standard input is empty.
 const SCRIPT: &str = r#"signal=$1; shift
-"$@" </dev/null & server=$!
+"$@" </dev/null >&2 & server=$!
 echo "$server"
 exec >/dev/null
 read -r _

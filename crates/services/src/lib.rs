@@ -9,7 +9,12 @@
     reason = "a test without its server has failed: this crate is test code that others call"
 )]
 
+pub mod azurite;
+pub mod buckets;
+pub mod gcs;
 pub mod guard;
+pub mod http;
+pub mod moto;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod proxy;

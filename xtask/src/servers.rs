@@ -1,0 +1,56 @@
+//! The servers that a whole run of tests shares; and `services`, which runs any command with them.
+
+use icecore_services::{self as services, azurite, gcs, moto, postgres};
+
+use crate::run::{Outcome, command, succeed};
+
+/// One of each; they end with this process, however that ends.
+pub struct Servers {
+    postgres: postgres::Server,
+    moto: moto::Server,
+    azurite: azurite::Server,
+    gcs: gcs::Server,
+}
+
+impl Servers {
+    pub fn start() -> Outcome<Self> {
+        Ok(Self {
+            postgres: postgres::Server::start(&[])?,
+            moto: moto::Server::start()?,
+            azurite: azurite::Server::start()?,
+            gcs: gcs::Server::start()?,
+        })
+    }
+
+    /// Which they are.
+    pub fn say(&self) -> Outcome {
+        println!("{}", postgres::sql(&self.postgres.url(), &["SELECT version()"])?);
+        println!("moto {}, for S3", moto::version()?);
+        println!("Azurite {}, for Azure", azurite::version()?);
+        println!("crates/services/src/gcs, for Google Cloud Storage");
+        Ok(())
+    }
+
+    /// Where the tests find them.
+    pub fn variables(&self) -> [(String, String); 4] {
+        [
+            ("postgres", self.postgres.url()),
+            ("s3", self.moto.url()),
+            ("azure", self.azurite.url()),
+            ("gcs", self.gcs.url()),
+        ]
+        .map(|(service, url)| (services::variable(service), url))
+    }
+}
+
+/// Runs a command while the servers run, with the variables that the tests read; without one, says which they are.
+pub fn run(arguments: &[&str]) -> Outcome {
+    let servers = Servers::start()?;
+    let Some((program, arguments)) = arguments.split_first() else {
+        servers.say()?;
+        servers.variables().iter().for_each(|(name, url)| println!("{name}={url}"));
+        println!("They end with this command. `cargo xtask services COMMAND` runs one with them.");
+        return Ok(());
+    };
+    succeed(command(program, arguments).envs(servers.variables()))
+}
