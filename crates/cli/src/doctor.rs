@@ -3,13 +3,27 @@
 use std::process::ExitCode;
 
 use icecore::log::backend::Depth;
-use icecore::{Error, ErrorKind, Open, Result};
+use icecore::{Error, ErrorKind, Open, Result, Store};
 use serde_json::{Map, Value};
 
 use crate::output::{Output, error_json};
 
-pub async fn run(url: &str, output: &mut Output) -> Result<ExitCode> {
-    let store = Open::read_only().open(url).await.map_err(|error| what_would_be_made(url, error))?;
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Open it to write: that tries what only a writer can see, such as whether a bucket decides between two creates, and makes the store if there is none
+    #[arg(long)]
+    write: bool,
+}
+
+pub async fn run(args: &Args, url: &str, output: &mut Output) -> Result<ExitCode> {
+    let open = if args.write { Open::default() } else { Open::read_only() };
+    let store = open.open(url).await.map_err(|error| what_would_be_made(url, error))?;
+    let told = tell(&store, url, output).await;
+    let shut = store.shut_down().await;
+    told.and_then(|code| shut.map(|()| code))
+}
+
+async fn tell(store: &Store, url: &str, output: &mut Output) -> Result<ExitCode> {
     let capabilities = store.capabilities();
     let examination = store.backend().examine(Depth::Quick).await?;
     let mut facts: Vec<(String, Value)> = [
@@ -57,6 +71,9 @@ fn what_would_be_made(url: &str, error: Error) -> Error {
         Some("sqlite") => "a database file, which any number of processes may write and read",
         Some("postgres" | "postgresql") => {
             "tables in a schema of the database, which any number of processes may write and read"
+        }
+        Some("s3" | "gs" | "az") => {
+            "objects below the prefix, which any number of processes may write and read"
         }
         _ => "it",
     };

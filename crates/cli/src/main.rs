@@ -29,7 +29,7 @@ use output::{Format, Output, WhenClosed};
     after_help = "Exit codes: 0 done, 2 invalid request, 3 conflict, 4 not found, 5 unavailable or unknown, 6 refused, 20 damaged data."
 )]
 struct Cli {
-    /// The store: file:PATH, sqlite:PATH or memory:
+    /// The store: file:PATH, sqlite:PATH or memory:, and in a build with their features postgres://…, s3://…, gs://… or az://…
     #[arg(
         long,
         env = "ICECORE_STORE",
@@ -68,7 +68,7 @@ enum Command {
     /// Say what became of an entry whose outcome was unknown
     Resolve(append::ResolveArgs),
     /// Say what the store is, what it promises, and what it found
-    Doctor,
+    Doctor(doctor::Args),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -86,7 +86,7 @@ impl Command {
             | Self::Verify(_)
             | Self::Copy(_)
             | Self::Resolve(_)
-            | Self::Doctor => WhenClosed::GoOn,
+            | Self::Doctor(_) => WhenClosed::GoOn,
         }
     }
 }
@@ -172,7 +172,7 @@ async fn run(cli: &Cli, output: &mut Output) -> Result<ExitCode> {
         Command::Logs(args) => logs::run(args, &look(cli).await?, output).await,
         Command::Tail(args) => tail::run(args, &look(cli).await?, output).await,
         Command::Verify(args) => verify::run(args, &look(cli).await?, output).await,
-        Command::Doctor => doctor::run(&cli.store, output).await,
+        Command::Doctor(args) => doctor::run(args, &cli.store, output).await,
         Command::Copy(args) => copy::run(args, output).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -35,9 +35,6 @@ pub async fn the_head_is_never_closed(fixture: &dyn Fixture) {
 /// Contract 5. Also the very bytes that were there.
 pub async fn a_closed_slot_is_never_created_again(fixture: &dyn Fixture) {
     let backend = fixture.backend();
-    if !backend.capabilities().native_close {
-        return;
-    }
     let log = log("s-1");
     append(&*backend, &log, 1..=6).await;
     backend.close(&log, Version(4)).await.unwrap();

@@ -17,11 +17,11 @@ pub async fn a_sweep_deletes_what_is_closed_and_nothing_else(fixture: &dyn Fixtu
 
     let swept = backend.sweep(&log).await.unwrap();
 
-    if backend.capabilities().native_close {
-        let bytes = commits[..4].iter().map(|commit| commit.len() as u64).sum();
-        assert_eq!(swept, Swept { commits: 4, bytes });
-        assert_eq!(backend.sweep(&log).await.unwrap(), Swept::default());
-    }
+    let bytes = commits[..4].iter().map(|commit| commit.len() as u64).sum();
+    let all = Swept { commits: 4, bytes };
+    // Where a late writer is told by the clock, what is closed stays for a while.
+    assert!(swept == all || (!backend.capabilities().native_close && swept == Swept::default()), "{swept:?}");
+    assert_eq!(backend.sweep(&log).await.unwrap(), Swept::default());
     for handle in readers(fixture).await {
         assert_eq!(read_all(&*handle, &log, 5, PageLimit::WHOLE).await, commits[4..]);
         assert_eq!(read_all(&*handle, &other, 1, PageLimit::WHOLE).await.len(), 6);
@@ -57,9 +57,7 @@ pub async fn a_log_can_begin_behind_a_boundary(fixture: &dyn Fixture) {
     let run = Run { log: log.clone(), previous: hash(4, 0), commits: vec![numbered(5, 0), numbered(6, 0)] };
     let told = create(&*backend, run).await;
 
-    if backend.capabilities().native_close {
-        assert_eq!(early, Told::stopped(Ending::Closed(Version(4))));
-    }
+    assert_eq!(early, Told::stopped(Ending::Closed(Version(4))));
     assert_eq!(told, Told::done(2));
     assert_eq!(ends(&*backend, &log).await, (6, 4));
     assert_eq!(page(&*backend, &log, 5).await.commits.len(), 2);

@@ -27,6 +27,7 @@ pub struct Open {
 /// | `file:PATH` | a directory; one writing process, any number of reading ones |
 /// | `sqlite:PATH` | a SQLite database; any number of writing and reading processes |
 /// | `postgres://USER:PASSWORD@HOST:PORT/DATABASE` | a schema of a PostgreSQL database, `schema=icecore`; any number of writing and reading processes; feature `postgres` |
+/// | `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX` | objects in S3, Google Cloud Storage, Azure Blob Storage, or a server that speaks as they do (`endpoint=URL`); any number of writing and reading processes; credentials from the environment; feature `object` |
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] if it is no URL of a system in this build; else as the system has it.
@@ -71,6 +72,8 @@ impl Open {
                 let settings = icecore_sql::postgres::Settings::parse(url)?;
                 Ok(Arc::new(icecore_sql::PostgresStore::open(settings, self.access).await?))
             }
+            #[cfg(feature = "object")]
+            "s3" | "gs" | "az" => Ok(Arc::new(icecore_object::cloud::open(url, self.access).await?)),
             _ => Err(Error::new(ErrorKind::Invalid, "opening a store")
                 .with("url", url::redact(url))
                 .advise(format!("This build knows {}", url::forms()))),

@@ -12,6 +12,12 @@ const FORMS: &[&str] = &[
     "sqlite:PATH",
     #[cfg(feature = "postgres")]
     "postgres://USER@HOST/DATABASE",
+    #[cfg(feature = "object")]
+    "s3://BUCKET/PREFIX",
+    #[cfg(feature = "object")]
+    "gs://BUCKET/PREFIX",
+    #[cfg(feature = "object")]
+    "az://CONTAINER/PREFIX",
 ];
 
 /// A URL's scheme and the rest.
