@@ -27,7 +27,9 @@ pub use icecore_log::{
 };
 pub use icecore_store::{
     self as store, Append, Expect, Log, Range, Reader, Receipt, RecordedCommit, RecordedEvent, Resolved,
-    Settings, Store, Tail, Tailed, copy::copy,
+    Settings, Store, Tail, Tailed,
+    copy::copy,
+    state::{self, At, Changes, Condition, Document, Json, State},
 };
 pub use open::{Access, Open, open};
 pub use url::redact;

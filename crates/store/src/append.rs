@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use crate::appender::{Answer, Pending};
+use crate::state::event;
 use crate::{Log, Store, ids, rounds};
 
 /// The condition of an append, checked against the log's head.
@@ -78,7 +79,14 @@ impl<'a> Append<'a> {
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid), [`Refused`](ErrorKind::Refused), or [`Unavailable`](ErrorKind::Unavailable): nothing was written.
     pub async fn enqueue(self) -> Result<Enqueued> {
-        self.log.enqueue(self.entry, self.expect).await
+        let Self { log, entry, expect } = self;
+        let inner = &log.store.0;
+        let active = inner.active(&log.id);
+        // A transaction that others were ahead of again and again has the log to itself for a moment.
+        match tokio::time::timeout(inner.settings.append_timeout, active.gate.read()).await {
+            Ok(_pass) => log.enqueue(entry, expect).await,
+            Err(_) => Err(nothing_written(&log.id, "a transaction has the log to itself")),
+        }
     }
 }
 
@@ -167,13 +175,23 @@ impl Ticket {
 }
 
 impl Log {
-    async fn enqueue(&self, entry: Entry, expect: Expect) -> Result<Enqueued> {
+    pub(crate) async fn enqueue(&self, entry: Entry, expect: Expect) -> Result<Enqueued> {
+        self.enqueue_with(entry, expect, false).await
+    }
+
+    /// As the first commit of a new log, which is a base: what it holds is the whole state.
+    pub(crate) async fn enqueue_base(&self, entry: Entry) -> Result<Enqueued> {
+        self.enqueue_with(entry, Expect::Version(Version::ZERO), true).await
+    }
+
+    async fn enqueue_with(&self, entry: Entry, expect: Expect, is_base: bool) -> Result<Enqueued> {
         let inner = &self.store.0;
         if inner.capabilities.read_only {
             return Err(Error::new(ErrorKind::Refused, "appending")
                 .with("log", &self.id)
                 .advise("This store was opened only for reading"));
         }
+        entry.events.iter().try_for_each(event::check).map_err(|error| error.with("log", &self.id))?;
         let sealed = SealedEntry::seal(entry, clock::random(&*inner.entropy))
             .map_err(|error| error.with("log", &self.id))?;
         if sealed.bytes.len() + ENTRY_ROOM > inner.capabilities.commit_bytes_max {
@@ -186,7 +204,8 @@ impl Log {
         let deadline = Instant::now() + timeout;
         let room = self.room(sealed.bytes.len() + ENTRY_ROOM, deadline).await?;
         let has_id = sealed.id.is_some();
-        let (pending, ticket, outcome) = Pending::new(Some(sealed), expect, Some(room));
+        let (mut pending, ticket, outcome) = Pending::new(Some(sealed), expect, Some(room));
+        pending.is_base = is_base;
         rounds::join(inner, &inner.active(&self.id), pending);
         Ok(Enqueued { log: self.id.clone(), has_id, deadline, timeout, outcome, ticket })
     }

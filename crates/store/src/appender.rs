@@ -27,6 +27,8 @@ pub(crate) struct Pending {
     /// `None` asks for a slot and nothing else.
     pub entry: Option<SealedEntry>,
     pub expect: Expect,
+    /// Its commit is a base, and the first of the log.
+    pub is_base: bool,
     /// The log's end was read again because the condition names a version past it.
     pub looked_again: bool,
     /// The id was looked up in the id runs through this version, and is not there unless `hit` says where.
@@ -49,6 +51,7 @@ impl Pending {
         let pending = Self {
             entry,
             expect,
+            is_base: false,
             looked_again: false,
             looked_up: Version::ZERO,
             hit: None,
@@ -79,6 +82,10 @@ impl Pending {
 pub(crate) struct Active {
     pub id: LogId,
     pub state: Mutex<State>,
+    /// Held by the one transaction of this process that is on its way.
+    pub transactions: tokio::sync::Mutex<()>,
+    /// Read by whoever appends, and written by a transaction that lost its patience.
+    pub gate: tokio::sync::RwLock<()>,
     /// How many of the store's ids in memory are counted as this log's.
     ids_counted: AtomicUsize,
     /// Those of all logs of the store.
@@ -190,7 +197,14 @@ pub(crate) struct Chosen {
 
 impl Active {
     pub(crate) fn new(id: LogId, ids_in_store: Arc<AtomicUsize>) -> Self {
-        Self { id, state: Mutex::default(), ids_counted: AtomicUsize::new(0), ids_in_store }
+        Self {
+            id,
+            state: Mutex::default(),
+            transactions: tokio::sync::Mutex::default(),
+            gate: tokio::sync::RwLock::default(),
+            ids_counted: AtomicUsize::new(0),
+            ids_in_store,
+        }
     }
 
     /// Counts its ids in memory anew, as its turn ends.

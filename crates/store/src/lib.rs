@@ -1,4 +1,4 @@
-//! What users do with logs, written once over any [`Backend`]: append, read, tail, verify, copy.
+//! What users do with logs, written once over any [`Backend`]: append, read, tail, keep documents, verify, copy.
 //!
 //! Source of the design: `DESIGN` sections 5 and the hazards named in the modules.
 //!
@@ -12,6 +12,7 @@
 //! | [`ids`], `id_runs` | which ids a log has: recent ones in memory, older ones in id runs; their bytes |
 //! | [`chain`] | the checks that every read makes |
 //! | [`read`], [`tail`] | events by version and time, forward and backward; and as they come |
+//! | [`state`] | the documents that a log's commits make: changed in transactions, read as they were |
 //! | [`verify`], [`copy`] | over whole stores |
 
 pub mod append;
@@ -24,6 +25,7 @@ mod open;
 pub mod read;
 mod rounds;
 mod sealing;
+pub mod state;
 pub mod tail;
 mod turn;
 pub mod verify;
@@ -62,6 +64,8 @@ pub struct Settings {
     pub ids_in_memory_max: usize,
     /// How many ids, or commits, are kept in memory before they go to an id run: 4,096.
     pub id_run_ids: usize,
+    /// The most bytes of states that are kept in memory, so that the next look reads only what came since: 256 MiB.
+    pub state_bytes_max: u64,
     /// How many id runs of one tier are merged into one of the next: 8.
     pub id_run_merge: usize,
 }
@@ -76,6 +80,7 @@ impl Default for Settings {
             open_logs_max: 100_000,
             ids_in_memory_max: 4_000_000,
             id_run_ids: 4_096,
+            state_bytes_max: 256 << 20,
             id_run_merge: 8,
         }
     }
@@ -97,6 +102,8 @@ pub(crate) struct Inner {
     pub(crate) room: Arc<Semaphore>,
     pub(crate) queue: turn::Queue,
     active: Mutex<HashMap<LogId, Arc<appender::Active>>>,
+    /// States at the heads of logs.
+    pub(crate) states: moka::sync::Cache<LogId, state::fold::Folded>,
     ids_in_memory: Arc<AtomicUsize>,
     /// Idle logs are looked for when there are more ids than this.
     forget_ids_from: AtomicUsize,
@@ -148,6 +155,7 @@ impl Builder {
             room: Arc::new(Semaphore::new(self.settings.pending_bytes_max.clamp(1, u32::MAX as usize))),
             queue: turn::Queue::new(capabilities.creates_in_flight.max(1)),
             active: Mutex::default(),
+            states: state::fold::cache(self.settings.state_bytes_max),
             ids_in_memory: Arc::default(),
             forget_ids_from: AtomicUsize::new(self.settings.ids_in_memory_max),
             capabilities,

@@ -213,7 +213,7 @@ fn build(inner: &Inner, log: &LogId, tip: Option<&Tip>, secret: Secret, chosen: 
         writer: inner.writer,
         epoch: 0,
         nonce: clock::random(&*inner.entropy),
-        flags: Flags::default(),
+        flags: Flags { base: chosen.iter().any(|chosen| chosen.pending.is_base), seal: false },
         base: tip.map_or(Version::FIRST, |tip| tip.base),
         preamble,
         entries,

@@ -1,0 +1,201 @@
+//! What a transaction does, as data: changes of documents, events, and the conditions under which they are made.
+
+use std::fmt;
+
+use bytes::Bytes;
+use icecore_log::{Entry, EntryId, Error, ErrorKind, Event, LogId, Result, Version};
+use serde::Serialize;
+
+use crate::state::document::State;
+use crate::state::event::{self, DocumentEvent};
+
+/// A JSON value, as bytes that are kept as they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Json(pub(crate) Bytes);
+
+impl Json {
+    /// Takes the text of a JSON value, which is kept to the byte: numbers as they are written, members in their order.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if it is no JSON value, or nested more than 127 deep.
+    pub fn text(text: impl Into<Bytes>) -> Result<Self> {
+        let text = text.into();
+        event::check_json(&text)?;
+        Ok(Self(text))
+    }
+
+    /// Writes a value of the caller's as JSON.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if it cannot be: a map whose keys are no strings, or a number that is none.
+    pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
+        let text = serde_json::to_vec(value).map_err(|_| {
+            Error::new(ErrorKind::Invalid, "changing a document")
+                .advise("The value cannot be written as JSON")
+        })?;
+        Self::text(text)
+    }
+
+    /// Its text.
+    pub fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+impl TryFrom<&str> for Json {
+    type Error = Error;
+
+    fn try_from(text: &str) -> Result<Self> {
+        Self::text(text.to_owned())
+    }
+}
+
+/// What must hold when a transaction is committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// The log's last commit is this version; zero if it has none.
+    Log(Version),
+    /// This version changed the document last.
+    Document {
+        /// Its key.
+        key: String,
+        /// The version.
+        version: Version,
+    },
+    /// There is no such document.
+    Absent(String),
+    /// There is such a document.
+    Exists(String),
+}
+
+impl Condition {
+    /// What was found instead, if it does not hold.
+    fn failed(&self, state: &State) -> Option<Version> {
+        let (found, holds) = match self {
+            Self::Log(version) => (state.version, state.version == *version),
+            Self::Document { key, version } => {
+                (state.version_of(key), state.get(key).is_some() && state.version_of(key) == *version)
+            }
+            Self::Absent(key) => (state.version_of(key), state.get(key).is_none()),
+            Self::Exists(key) => (Version::ZERO, state.get(key).is_some()),
+        };
+        (!holds).then_some(found)
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Log(version) => write!(f, "log at {version}"),
+            Self::Document { key, version } => write!(f, "{key} at {version}"),
+            Self::Absent(key) => write!(f, "{key} absent"),
+            Self::Exists(key) => write!(f, "{key} exists"),
+        }
+    }
+}
+
+/// Checks every condition; the error names each that does not hold, as `failed`, and what was found, as `found`: the version that
+/// changed the document last, or the log's last; zero if there is none.
+pub(crate) fn check(log: &LogId, conditions: &[Condition], state: &State) -> Result<()> {
+    let mut error: Option<Error> = None;
+    for condition in conditions {
+        if let Some(found) = condition.failed(state) {
+            let one = error.take().unwrap_or_else(|| {
+                Error::new(ErrorKind::Conflict, "changing a log's state").with("log", log)
+            });
+            error = Some(one.with("failed", condition).with("found", found));
+        }
+    }
+    error.map_or(Ok(()), |error| Err(error.advise("Read the state, decide again, and retry")))
+}
+
+/// Changes of one log, committed together or not at all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Changes {
+    pub(crate) id: Option<EntryId>,
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) events: Vec<Event>,
+    actor: String,
+    trace: String,
+}
+
+impl Changes {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets a document.
+    #[must_use]
+    pub fn put(self, key: impl Into<String>, json: Json) -> Self {
+        self.change(DocumentEvent::Put { key: key.into(), json: json.0 })
+    }
+
+    /// Patches a document by a JSON merge patch; one that is not there is made. Source: RFC 7396.
+    #[must_use]
+    pub fn patch(self, key: impl Into<String>, patch: Json) -> Self {
+        self.change(DocumentEvent::Patch { key: key.into(), patch: patch.0 })
+    }
+
+    /// Deletes a document, if it is there.
+    #[must_use]
+    pub fn delete(self, key: impl Into<String>) -> Self {
+        self.change(DocumentEvent::Delete { key: key.into() })
+    }
+
+    /// Adds an event that changes no document.
+    #[must_use]
+    pub fn event(mut self, event: Event) -> Self {
+        self.events.push(event);
+        self
+    }
+
+    /// Only if this holds.
+    #[must_use]
+    pub fn only_if(mut self, condition: Condition) -> Self {
+        self.conditions.push(condition);
+        self
+    }
+
+    /// Makes a retry harmless: what was committed under this id is not committed again, whatever the state is then.
+    #[must_use]
+    pub fn with_id(mut self, id: EntryId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// Who does it: of every change that does not say so itself.
+    #[must_use]
+    pub fn by(mut self, actor: impl Into<String>) -> Self {
+        self.actor = actor.into();
+        self
+    }
+
+    /// The trace that it belongs to: of every change that does not say so itself.
+    #[must_use]
+    pub fn in_trace(mut self, trace: impl Into<String>) -> Self {
+        self.trace = trace.into();
+        self
+    }
+
+    /// Whether there is nothing to commit.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    fn change(self, change: DocumentEvent) -> Self {
+        self.event(change.into_event())
+    }
+
+    pub(crate) fn entry(&self) -> Entry {
+        let described = |event: &Event| {
+            let or = |own: &str, all: &str| if own.is_empty() { all.to_owned() } else { own.to_owned() };
+            Event {
+                actor: or(&event.actor, &self.actor),
+                trace: or(&event.trace, &self.trace),
+                ..event.clone()
+            }
+        };
+        Entry { id: self.id.clone(), events: self.events.iter().map(described).collect() }
+    }
+}

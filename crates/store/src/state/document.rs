@@ -1,0 +1,172 @@
+//! Documents, and the state that they make.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use icecore_log::{Error, ErrorKind, Result, Timestamp, Version};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::state::event::DocumentEvent;
+
+/// A JSON value under a key in a log's state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// The value: as it was put, to the byte; after a patch as it follows, with its numbers as they were written.
+    pub json: Bytes,
+    /// The commit that changed it last.
+    pub version: Version,
+    /// When that was committed.
+    pub at: Timestamp,
+}
+
+impl Document {
+    /// The value.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] if what is stored is no JSON, which is checked when it is written.
+    pub fn value(&self) -> Result<Value> {
+        self.read()
+    }
+
+    /// The value as a type of the caller's.
+    ///
+    /// ```
+    /// # use icecore_store::{Store, state::Json};
+    /// # use std::sync::Arc;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let store = Store::new(Arc::new(icecore_embedded::Memory::default()));
+    /// #[derive(serde::Serialize, serde::Deserialize, PartialEq, Debug)]
+    /// struct Cart { items: Vec<String> }
+    ///
+    /// let log = store.log(icecore_log::LogId::new("acme", "session", "s-1")?);
+    /// log.put("cart", Json::of(&Cart { items: vec!["tea".into()] })?).await?;
+    /// let cart: Cart = log.document("cart").await?.unwrap().read()?;
+    /// assert_eq!(cart.items, ["tea"]);
+    /// # icecore_log::Result::Ok(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if the value is not of this type.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
+        // What serde says may repeat the value, so only the place is told.
+        serde_json::from_slice(&self.json).map_err(|error| {
+            Error::new(ErrorKind::Invalid, "reading a document")
+                .with("version", self.version)
+                .with("line", error.line())
+                .with("column", error.column())
+                .advise("Its value is not of the type that is asked for")
+        })
+    }
+}
+
+/// The documents of a log at a version.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct State {
+    /// The version; zero before the first commit.
+    pub version: Version,
+    /// When its last commit was made; `None` before the first.
+    pub at: Option<Timestamp>,
+    documents: BTreeMap<Arc<str>, Document>,
+    bytes: usize,
+}
+
+/// About what a document takes in memory beside its key and its value.
+const DOCUMENT_BYTES: usize = 160;
+
+impl State {
+    /// None yet: the commit that comes next holds all.
+    pub(crate) fn before(base: Version) -> Self {
+        Self { version: base.previous(), ..Self::default() }
+    }
+
+    /// A document, if there is one under this key.
+    pub fn get(&self, key: &str) -> Option<&Document> {
+        self.documents.get(key)
+    }
+
+    /// The documents whose keys begin so, in order of their keys.
+    pub fn documents<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a Document)> {
+        self.after(prefix, None)
+    }
+
+    /// As [`State::documents`], behind a key: the next page, if that was the last of the page before.
+    pub fn after<'a>(
+        &'a self,
+        prefix: &'a str,
+        key: Option<&'a str>,
+    ) -> impl Iterator<Item = (&'a str, &'a Document)> {
+        let from = match key {
+            Some(key) if key >= prefix => Bound::Excluded(key),
+            _ => Bound::Included(prefix),
+        };
+        let found = self.documents.range::<str, _>((from, Bound::Unbounded));
+        found.map(|(key, document)| (&**key, document)).take_while(move |(key, _)| key.starts_with(prefix))
+    }
+
+    /// How many documents there are.
+    pub fn len(&self) -> usize {
+        self.documents.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.documents.is_empty()
+    }
+
+    /// About how many bytes it takes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The version of a document; zero if there is none.
+    pub(crate) fn version_of(&self, key: &str) -> Version {
+        self.get(key).map_or(Version::ZERO, |document| document.version)
+    }
+
+    /// Forgets every document: a base holds the whole state.
+    pub(crate) fn clear(&mut self) {
+        (self.documents, self.bytes) = (BTreeMap::new(), 0);
+    }
+
+    /// What an event does to the documents.
+    pub(crate) fn apply(&mut self, event: DocumentEvent, version: Version, at: Timestamp) -> Result<()> {
+        match event {
+            DocumentEvent::Put { key, json } => self.set(&key, json, version, at),
+            DocumentEvent::Patch { key, patch } => {
+                let patched = match self.get(&key) {
+                    Some(document) => merged(document.value()?, &patch)?,
+                    None => merged(Value::Null, &patch)?,
+                };
+                self.set(&key, patched, version, at);
+            }
+            DocumentEvent::Delete { key } => self.remove(&key),
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, key: &str, json: Bytes, version: Version, at: Timestamp) {
+        self.remove(key);
+        self.bytes += key.len() + json.len() + DOCUMENT_BYTES;
+        self.documents.insert(key.into(), Document { json, version, at });
+    }
+
+    fn remove(&mut self, key: &str) {
+        if let Some(document) = self.documents.remove(key) {
+            self.bytes -= key.len() + document.json.len() + DOCUMENT_BYTES;
+        }
+    }
+}
+
+/// A value after a JSON merge patch. Source: RFC 7396.
+fn merged(mut value: Value, patch: &[u8]) -> Result<Bytes> {
+    let patch: Value = serde_json::from_slice(patch).map_err(|_| unreadable())?;
+    json_patch::merge(&mut value, &patch);
+    Ok(serde_json::to_vec(&value).map_err(|_| unreadable())?.into())
+}
+
+fn unreadable() -> Error {
+    Error::new(ErrorKind::Corrupt, "reading a log's state").advise("A document's event holds no JSON")
+}

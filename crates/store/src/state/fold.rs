@@ -1,0 +1,134 @@
+//! From commits to a state. States that were folded are kept, and go on from where they are.
+
+use std::sync::Arc;
+
+use icecore_log::{Error, ErrorKind, Head, Header, LogId, PageLimit, Result, Version};
+use moka::sync::Cache;
+
+use crate::chain::Chain;
+use crate::read::good_page;
+use crate::state::document::State;
+use crate::state::event::DocumentEvent;
+use crate::{Log, open};
+
+const DOING: &str = "reading a log's state";
+
+/// A state, and what the commit behind it must follow.
+#[derive(Debug, Clone)]
+pub(crate) struct Folded {
+    pub state: Arc<State>,
+    pub chain: Chain,
+}
+
+impl Folded {
+    /// Before the first commit.
+    pub fn empty(log: &LogId) -> Self {
+        Self { state: Arc::default(), chain: Chain::new(log.clone()) }
+    }
+}
+
+/// The states at the heads of logs that were used last, bounded by their bytes.
+pub(crate) fn cache(bytes_max: u64) -> Cache<LogId, Folded> {
+    let weigh = |log: &LogId, folded: &Folded| {
+        u32::try_from(folded.state.bytes() + log.as_str().len() + 512).unwrap_or(u32::MAX)
+    };
+    Cache::builder().weigher(weigh).max_capacity(bytes_max).build()
+}
+
+impl Log {
+    /// The state at the head, as it is now; the empty state if the log has no commit.
+    pub(crate) async fn fold_head(&self) -> Result<Folded> {
+        let Some(head) = self.raw_head().await? else {
+            self.store.0.states.invalidate(&self.id);
+            return Ok(Folded::empty(&self.id));
+        };
+        if let Some(known) = self.store.0.states.get(&self.id)
+            && known.state.version <= head.version
+        {
+            if known.chain.head() == Some((head.version, head.hash())) {
+                return Ok(known);
+            }
+            // If what is kept is of a history that is no more, it is folded anew.
+            if let Ok(folded) = self.go_on(known, head.version).await {
+                return Ok(self.keep(folded));
+            }
+        }
+        Ok(self.keep(self.fold_to(&head, head.version).await?))
+    }
+
+    fn keep(&self, folded: Folded) -> Folded {
+        self.store.0.states.insert(self.id.clone(), folded.clone());
+        folded
+    }
+
+    /// The state at a version, from the newest base at or before it.
+    pub(crate) async fn fold_to(&self, head: &Head, version: Version) -> Result<Folded> {
+        let last = if version == head.version { self.decode(head)? } else { self.header(version).await? };
+        let chain = self.chain(&self.decode(head)?).await?;
+        let state = State::before(last.base);
+        self.go_on(Folded { state: Arc::new(state), chain }, version).await
+    }
+
+    /// One commit's header.
+    pub(crate) async fn header(&self, version: Version) -> Result<Header> {
+        let page = self.store.0.backend.read(&self.id, version, PageLimit::HEADERS.commits(1)).await?;
+        match page.commits.into_iter().next() {
+            Some(commit) => Header::decode(commit.header)
+                .map_err(|error| error.with("log", &self.id).with("version", version)),
+            None => Err(self.not_there(version, page.boundary)),
+        }
+    }
+
+    /// Why there is no commit below the head.
+    fn not_there(&self, version: Version, boundary: Version) -> Error {
+        if boundary >= version {
+            trimmed(&self.id, version, boundary)
+        } else {
+            open::damaged(&self.id, version, "a commit below the head is missing")
+        }
+    }
+
+    async fn go_on(&self, folded: Folded, to: Version) -> Result<Folded> {
+        let Folded { mut state, mut chain } = folded;
+        while state.version < to {
+            let next = state.version.next();
+            let left = usize::try_from(to.0 - state.version.0).unwrap_or(usize::MAX);
+            let page = good_page(self, next, PageLimit::WHOLE.commits(left)).await?;
+            if page.commits.is_empty() {
+                return Err(self.not_there(next, page.boundary));
+            }
+            // Only what others hold too is copied.
+            let state = Arc::make_mut(&mut state);
+            for commit in page.commits {
+                let (header, entries) = chain.open(&commit)?;
+                let entries = entries.ok_or_else(|| dropped(&self.id, commit.version))?;
+                if header.flags.base {
+                    state.clear();
+                }
+                for event in entries.iter().flat_map(|entry| &entry.events) {
+                    if let Some(change) = DocumentEvent::of(event) {
+                        let at = |error: Error| error.with("log", &self.id).with("version", commit.version);
+                        state.apply(change, commit.version, header.at).map_err(at)?;
+                    }
+                }
+                (state.version, state.at) = (commit.version, Some(header.at));
+            }
+        }
+        Ok(Folded { state, chain })
+    }
+}
+
+fn trimmed(log: &LogId, version: Version, boundary: Version) -> Error {
+    Error::new(ErrorKind::NotFound, DOING)
+        .with("log", log)
+        .with("version", version)
+        .with("trimmed_through", boundary)
+        .advise("Its history was trimmed through that version: ask for a later one")
+}
+
+fn dropped(log: &LogId, version: Version) -> Error {
+    Error::new(ErrorKind::NotFound, DOING)
+        .with("log", log)
+        .with("version", version)
+        .advise("The body of this commit was dropped: what it did to the documents is not known any more")
+}

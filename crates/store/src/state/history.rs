@@ -1,0 +1,78 @@
+//! Who changed a document, when, and in which commit.
+
+use icecore_log::{EntryId, Result, Timestamp, Version};
+use serde_json::Value;
+
+use crate::Log;
+use crate::read::{Range, Reader};
+use crate::state::event::DocumentEvent;
+
+/// A change of a document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Changed {
+    /// The commit.
+    pub version: Version,
+    /// When it was committed.
+    pub at: Timestamp,
+    /// Who did it, if that was said.
+    pub actor: String,
+    /// The trace that it belongs to, if that was said.
+    pub trace: String,
+    /// The id of its entry.
+    pub id: Option<EntryId>,
+    /// `put`, `patch` or `delete`.
+    pub change: &'static str,
+    /// The value that was put, or the patch; `None` of a delete.
+    pub value: Option<Value>,
+}
+
+/// The changes of a document, newest first, page by page. Made by [`Log::history`].
+#[derive(Debug)]
+pub struct History<'a> {
+    reader: Reader<'a>,
+    key: String,
+}
+
+impl Log {
+    /// Who changed a document, when, in which commit: newest first.
+    pub fn history(&self, key: &str) -> History<'_> {
+        History { reader: self.read(Range { reverse: true, ..Range::default() }), key: key.to_owned() }
+    }
+}
+
+impl History<'_> {
+    /// The next changes; none after the first that was ever made, or that was not trimmed.
+    ///
+    /// # Errors
+    /// As reading a log.
+    pub async fn next_page(&mut self) -> Result<Vec<Changed>> {
+        loop {
+            let commits = self.reader.next_page().await?;
+            if commits.is_empty() {
+                return Ok(Vec::new());
+            }
+            let mut changes = Vec::new();
+            for commit in commits {
+                let at = commit.header.at;
+                for event in commit.into_events().rev() {
+                    let Some(change) =
+                        DocumentEvent::of(&event.event).filter(|change| change.key() == self.key)
+                    else {
+                        continue;
+                    };
+                    let (change, value) = match &change {
+                        DocumentEvent::Put { json, .. } => ("put", serde_json::from_slice(json).ok()),
+                        DocumentEvent::Patch { patch, .. } => ("patch", serde_json::from_slice(patch).ok()),
+                        DocumentEvent::Delete { .. } => ("delete", None),
+                    };
+                    let (version, id) = (event.version, event.id);
+                    let (actor, trace) = (event.event.actor, event.event.trace);
+                    changes.push(Changed { version, at, actor, trace, id, change, value });
+                }
+            }
+            if !changes.is_empty() {
+                return Ok(changes);
+            }
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! A log's state: the JSON documents that its commits put, patched and deleted. `docs/formats/state.md` is the specification of the events.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`document`] | [`State`], [`Document`], and what an event does to them |
+//! | `event` | documents' events: how they are written and read |
+//! | [`changes`] | [`Changes`] and [`Condition`]: what a transaction does, as data |
+//! | `transact` | conditions checked, and a closure run again when others were first |
+//! | `fold` | from commits to a state, and the states that are kept in memory |
+//! | [`time`] | a state as it was, and a log set back, or begun anew from there |
+//! | [`diff`] | what differs between two states |
+//! | [`history`] | who changed a document, when, in which commit |
+
+pub mod changes;
+pub mod diff;
+pub mod document;
+pub(crate) mod event;
+pub(crate) mod fold;
+pub mod history;
+pub mod time;
+mod transact;
+
+pub use changes::{Changes, Condition, Json};
+pub use diff::{Diff, Difference};
+pub use document::{Document, State};
+pub use history::Changed;
+pub use time::At;

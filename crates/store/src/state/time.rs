@@ -1,0 +1,143 @@
+//! A state as it was; a log set back to it, or begun anew from it.
+
+use std::sync::Arc;
+
+use icecore_log::{Entry, Error, ErrorKind, Event, Hash, LogId, Result, Timestamp, Version};
+
+use crate::append::Receipt;
+use crate::state::changes::{Changes, Condition, Json};
+use crate::state::document::State;
+use crate::state::event::{DocumentEvent, FORK, ROLLBACK};
+use crate::state::fold::Folded;
+use crate::{Log, state::diff::Diff};
+
+/// A moment of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum At {
+    /// Now.
+    #[default]
+    Head,
+    /// Behind this commit; zero is before the first.
+    Version(Version),
+    /// Behind the last commit that was made at or before this time.
+    Time(Timestamp),
+}
+
+impl Log {
+    /// The documents as they were.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if the log never came to that version, or was trimmed behind it, or has no commit and a later
+    /// version than zero is asked for; else as [`Log::state`].
+    pub async fn state_at(&self, at: At) -> Result<Arc<State>> {
+        Ok(self.folded_at(at).await?.state)
+    }
+
+    async fn folded_at(&self, at: At) -> Result<Folded> {
+        let version = match at {
+            At::Head => return self.fold_head().await,
+            At::Version(Version::ZERO) => return Ok(Folded::empty(&self.id)),
+            At::Version(version) => version,
+            At::Time(time) => match self.version_at(time).await? {
+                Some(version) => version,
+                // Before the first commit there was nothing; behind a trim nobody knows.
+                None => return self.before_the_first().await,
+            },
+        };
+        let head = self.raw_head().await?.filter(|head| head.version >= version);
+        let Some(head) = head else {
+            let found = self.raw_head().await?.map_or(Version::ZERO, |head| head.version);
+            return Err(Error::new(ErrorKind::NotFound, "reading a log's state")
+                .with("log", &self.id)
+                .with("version", version)
+                .with("found", found)
+                .advise("The log has not come to that version"));
+        };
+        self.fold_to(&head, version).await
+    }
+
+    async fn before_the_first(&self) -> Result<Folded> {
+        match self.raw_head().await? {
+            Some(head) if head.boundary > Version::ZERO => {
+                Err(Error::new(ErrorKind::NotFound, "reading a log's state")
+                    .with("log", &self.id)
+                    .with("trimmed_through", head.boundary)
+                    .advise("Its history was trimmed through that version: ask for a later one"))
+            }
+            _ => Ok(Folded::empty(&self.id)),
+        }
+    }
+
+    /// What differs between the documents at two moments.
+    ///
+    /// # Errors
+    /// As [`Log::state_at`].
+    pub async fn diff(&self, from: At, to: At) -> Result<Diff> {
+        Diff::of(&*self.state_at(from).await?, &*self.state_at(to).await?)
+    }
+
+    /// Makes the documents what they were, by a new commit: nothing of what came between is lost.
+    ///
+    /// The receipt; `None` if they are what they were.
+    ///
+    /// # Errors
+    /// As [`Log::state_at`] and [`Log::transact`].
+    pub async fn rollback(&self, to: At) -> Result<Option<Receipt>> {
+        let wanted = self.state_at(to).await?;
+        self.transact(|state| {
+            let mut changes = Changes::new();
+            for (key, document) in wanted.documents("") {
+                if state.get(key).is_none_or(|found| found.json != document.json) {
+                    changes = changes.put(key, Json(document.json.clone()));
+                }
+            }
+            for (key, _) in state.documents("").filter(|(key, _)| wanted.get(key).is_none()) {
+                changes = changes.delete(key);
+            }
+            if changes.is_empty() {
+                return Ok(changes);
+            }
+            let note = format!(r#"{{"from":{},"to":{}}}"#, state.version, wanted.version);
+            changes.events.insert(0, Event::new(ROLLBACK, note));
+            Ok(changes)
+        })
+        .await
+    }
+
+    /// Begins a new log with the documents as they were here. From then on the two are independent.
+    ///
+    /// Its first commit is a base: it holds the whole state, and says where that came from.
+    ///
+    /// # Errors
+    /// [`Conflict`](ErrorKind::Conflict) if the new log has a commit; [`Invalid`](ErrorKind::Invalid) if the state is larger than an
+    /// entry may be; else as [`Log::state_at`] and [`Log::append`].
+    pub async fn fork(&self, new: &LogId, at: At) -> Result<Receipt> {
+        if *new == self.id {
+            return Err(Error::new(ErrorKind::Invalid, "forking a log")
+                .with("log", new)
+                .advise("A fork is a new log: give it another name"));
+        }
+        let Folded { state, chain } = self.folded_at(at).await?;
+        let hash = chain.head().map_or(Hash::ZERO, |(_, hash)| hash);
+        let origin = Json::of(&serde_json::json!({
+            "log": self.id.as_str(),
+            "version": state.version.0,
+            "hash": hash.to_string(),
+        }))?;
+        let documents = state.documents("").map(|(key, document)| {
+            DocumentEvent::Put { key: key.to_owned(), json: document.json.clone() }.into_event()
+        });
+        let events = std::iter::once(Event::new(FORK, origin.0)).chain(documents).collect();
+        let log = self.store.log(new.clone());
+        let entry = Entry { id: None, events };
+        log.enqueue_base(entry).await?.receipt().await
+    }
+}
+
+impl Changes {
+    /// Only if the log has no commit.
+    #[must_use]
+    pub fn only_if_new(self) -> Self {
+        self.only_if(Condition::Log(Version::ZERO))
+    }
+}

@@ -1,0 +1,154 @@
+//! Transactions within one log: conditions checked against the state, and tried again when others were first.
+
+use std::sync::Arc;
+
+use icecore_log::{Error, ErrorKind, Result};
+use tokio::time::{Instant, timeout_at};
+
+use crate::append::{Expect, Receipt};
+use crate::state::changes::{self, Changes, Json};
+use crate::state::document::{Document, State};
+use crate::{Log, ids};
+
+/// After so many rounds that went to others, appends of this process wait until it is through.
+const PATIENCE: u32 = 3;
+
+impl Log {
+    /// The documents as they are now.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if a body that they follow from was dropped; else as reading a log.
+    pub async fn state(&self) -> Result<Arc<State>> {
+        Ok(self.fold_head().await?.state)
+    }
+
+    /// One document as it is now.
+    ///
+    /// # Errors
+    /// As [`Log::state`].
+    pub async fn document(&self, key: &str) -> Result<Option<Document>> {
+        Ok(self.state().await?.get(key).cloned())
+    }
+
+    /// Sets a document, whatever it was.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub async fn put(&self, key: &str, json: Json) -> Result<Receipt> {
+        self.one(Changes::new().put(key, json)).await
+    }
+
+    /// Patches a document by a JSON merge patch; one that is not there is made. Source: RFC 7396.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub async fn patch(&self, key: &str, patch: Json) -> Result<Receipt> {
+        self.one(Changes::new().patch(key, patch)).await
+    }
+
+    /// Deletes a document, if it is there.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub async fn delete(&self, key: &str) -> Result<Receipt> {
+        self.one(Changes::new().delete(key)).await
+    }
+
+    async fn one(&self, changes: Changes) -> Result<Receipt> {
+        // No condition: it does not matter what the state is.
+        self.append(changes.entry()).await
+    }
+
+    /// Commits changes, all of them or none, if every condition holds.
+    ///
+    /// Appends that come between are no conflict: the conditions are checked again.
+    ///
+    /// # Errors
+    /// [`Conflict`](ErrorKind::Conflict) with each condition that does not hold as the fact `failed`, and what was found as `found`; else as [`Log::append`].
+    pub async fn commit(&self, changes: Changes) -> Result<Option<Receipt>> {
+        if changes.conditions.is_empty() && !changes.is_empty() {
+            return self.append(changes.entry()).await.map(Some);
+        }
+        self.transact(|_| Ok(changes.clone())).await
+    }
+
+    /// Reads the state, lets the closure decide what to change, and commits that if nothing was appended meanwhile; else the closure is
+    /// run again on the state as it is then. It runs in the caller's task, one transaction of this process and log at a time.
+    ///
+    /// ```
+    /// # use icecore_store::{Store, state::{Changes, Json}};
+    /// # use std::sync::Arc;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let store = Store::new(Arc::new(icecore_embedded::Memory::default()));
+    /// let log = store.log(icecore_log::LogId::new("acme", "session", "s-1")?);
+    /// for _ in 0..3 {
+    ///     log.transact(|state| {
+    ///         let count: u64 = state.get("count").map_or(Ok(0), |document| document.read())?;
+    ///         Ok(Changes::new().put("count", Json::of(&(count + 1))?))
+    ///     })
+    ///     .await?;
+    /// }
+    /// assert_eq!(log.document("count").await?.unwrap().read::<u64>()?, 3);
+    /// # icecore_log::Result::Ok(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// The closure's own; [`Conflict`](ErrorKind::Conflict) as [`Log::commit`]; [`Unavailable`](ErrorKind::Unavailable) if others
+    /// were first until the time was up; else as [`Log::append`].
+    pub async fn transact(
+        &self,
+        mut decide: impl FnMut(&State) -> Result<Changes>,
+    ) -> Result<Option<Receipt>> {
+        let inner = &self.store.0;
+        let deadline = Instant::now() + inner.settings.append_timeout;
+        let active = inner.active(&self.id);
+        let late = |()| {
+            Error::new(ErrorKind::Unavailable, "changing a log's state")
+                .with("log", &self.id)
+                .advise("Others were always first. Nothing was written: retry")
+        };
+        let _turn = timeout_at(deadline, active.transactions.lock()).await.map_err(|_| late(()))?;
+        for round in 0.. {
+            let _gate = match round {
+                0..PATIENCE => None,
+                _ => Some(timeout_at(deadline, active.gate.write()).await.map_err(|_| late(()))?),
+            };
+            // Not in the middle of a round: it says itself what became of what it sent.
+            if Instant::now() >= deadline {
+                return Err(late(()));
+            }
+            let before = self.state().await?;
+            let changes = decide(&before)?;
+            if let Some(done) = self.round(&changes, &before).await? {
+                return Ok(done);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tries once, and gives the receipt, if there was anything to commit; `None` if somebody else was first.
+    async fn round(&self, changes: &Changes, before: &State) -> Result<Option<Option<Receipt>>> {
+        let appended = match changes::check(&self.id, &changes.conditions, before) {
+            Ok(()) if changes.is_empty() => return Ok(Some(None)),
+            Ok(()) => match self.enqueue(changes.entry(), Expect::Version(before.version)).await {
+                Ok(enqueued) => enqueued.receipt().await,
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        };
+        match appended {
+            Ok(receipt) => Ok(Some(Some(receipt))),
+            Err(error) if error.kind() != ErrorKind::Conflict => Err(error),
+            Err(error) => {
+                // Under an id that is there already it was done: what it would do now is another thing.
+                if let Some(id) = &changes.id
+                    && let Some(receipt) = ids::find(&self.store.0, &self.id, id).await?.receipt
+                {
+                    return Ok(Some(Some(receipt)));
+                }
+                // The log went on; whether that matters is for the conditions to say.
+                if error.fact("expected").is_some() { Ok(None) } else { Err(error) }
+            }
+        }
+    }
+}
