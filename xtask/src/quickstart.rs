@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::run::{self, Outcome};
 
 const LOG: &str = "acme/flow/recorded";
+const DOCUMENTS: &str = "acme/session/cart";
 const FLOW: &str = "examples/recorded-flow.ndjson";
 
 struct Tool {
@@ -84,17 +85,21 @@ pub fn run() -> Outcome {
     check_events(&tool, &lines)?;
     println!("   {} events, each once, in the order of the file, data unchanged to the byte.", lines.len());
 
-    println!("\n4. Every commit's place in the chain is verified, and every stored byte.");
+    println!("\n4. A document is put and patched in {DOCUMENTS}, seen at both versions, and set back.");
+    documents(&tool)?.iter().for_each(|line| println!("   {line}"));
+
+    println!("\n5. Every commit's place in the chain is verified, and every stored byte.");
     println!("   {}", tool.lines(&["verify", "--quiet"])?.concat());
 
-    println!("\n5. One bit is flipped, in a copy.");
+    println!("\n6. One bit is flipped, in a copy.");
     println!("   {}", damaged(&tool)?);
 
-    println!("\nIt works. Three commands to go on with:\n");
+    println!("\nIt works. Four commands to go on with:\n");
     let shown = "target/debug/icecore --store file:target/quickstart";
     println!("  {shown} read {LOG} --reverse --limit 5");
     println!("  {shown} append acme/session/mine --kind said --data '{{\"text\":\"hello\"}}'");
     println!("  {shown} tail {LOG} --from 580");
+    println!("  {shown} history {DOCUMENTS} cart");
     Ok(())
 }
 
@@ -175,6 +180,33 @@ fn data_of(line: &str) -> Option<&str> {
     let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
     values.next()?.ok()?;
     rest.get(..values.byte_offset())
+}
+
+/// Changes a document, and looks at it as it was, at what differs, and at what a rollback makes of it: byte for byte.
+fn documents(tool: &Tool) -> Outcome<Vec<String>> {
+    const FIRST: &str = r#"{"items":["tea"],"total":3.50}"#;
+    const SECOND: &str = r#"{"items":["tea","milk"],"total":4.75}"#;
+    let receipt = |version: u64| [format!("{DOCUMENTS} at version {version}")];
+    let gives = |arguments: &[&str], wanted: &[String]| {
+        let found = tool.lines(&[arguments, &["--quiet"]].concat())?;
+        if found == wanted {
+            return Ok(());
+        }
+        Err(format!("`icecore {}` gave {found:?} instead of {wanted:?}", arguments.join(" ")))
+    };
+    gives(&["put", DOCUMENTS, "cart", FIRST], &receipt(1))?;
+    gives(&["patch", DOCUMENTS, "cart", r#"{"items":["tea","milk"],"total":4.75}"#], &receipt(2))?;
+    gives(&["state", DOCUMENTS, "cart", "--at", "1"], &[FIRST.to_owned()])?;
+    gives(&["state", DOCUMENTS, "cart"], &[SECOND.to_owned()])?;
+    let differs = ["~ cart", "    + /items/1 \"milk\"", "    ~ /total 3.50 -> 4.75"].map(str::to_owned);
+    gives(&["diff", DOCUMENTS, "1", "2"], &differs)?;
+    gives(&["rollback", DOCUMENTS, "--to", "1"], &receipt(3))?;
+    gives(&["state", DOCUMENTS, "cart"], &[FIRST.to_owned()])?;
+    gives(&["state", DOCUMENTS, "cart", "--at", "2"], &[SECOND.to_owned()])?;
+    let mut told = vec![format!("Version 1: {FIRST}"), format!("Version 2: {SECOND}")];
+    told.extend(differs.map(|line| format!("  {line}")));
+    told.push("Version 3 is version 1 again, by a new commit: version 2 is still there.".to_owned());
+    Ok(told)
 }
 
 /// Copies the store, flips a bit in the middle of its segment, and has it found.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use icecore::{Entry, EntryId, Error, ErrorKind, Event, LogId, Resolved, Result, Store, Version};
+use icecore::{Entry, EntryId, Error, ErrorKind, Event, LogId, Receipt, Resolved, Result, Store, Version};
 use serde_json::json;
 use serde_json::value::RawValue;
 
@@ -65,7 +65,7 @@ impl Args {
             trace: self.trace.clone().unwrap_or_default(),
             node: self.node.clone().unwrap_or_default(),
             meta: self.meta.iter().map(|pair| meta(pair)).collect::<Result<_>>()?,
-            ..Event::new(self.kind.clone(), input::data(&self.data)?)
+            ..Event::new(self.kind.clone(), input::data("reading --data", &self.data)?)
         };
         if event.kind.is_empty() {
             return Err(Error::new(ErrorKind::Invalid, "reading --kind").advise("A kind is not empty"));
@@ -92,8 +92,12 @@ pub async fn run(args: &Args, entry: Entry, store: &Store, output: &mut Output) 
     if let Some(version) = args.expect {
         append = append.expect(Version(version));
     }
-    let receipt = append.await?;
-    output.receipt(&receipt).and_then(|()| output.flush()).map_err(|error| {
+    print(&append.await?, output)
+}
+
+/// Prints the receipt of what was appended.
+pub fn print(receipt: &Receipt, output: &mut Output) -> Result<ExitCode> {
+    output.receipt(receipt).and_then(|()| output.flush()).map_err(|error| {
         // To retry without an id would append it again.
         Error::new(ErrorKind::Unknown, "printing a receipt")
             .with("log", &receipt.log)

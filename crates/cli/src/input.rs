@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use icecore::{Entry, Error, ErrorKind, Result};
+use icecore::state::KEY_BYTES_MAX;
+use icecore::{Entry, Error, ErrorKind, Json, Result};
+use serde_json::value::RawValue;
 
 /// A file, or standard input for `-`.
 #[derive(Debug)]
@@ -60,9 +62,8 @@ impl Read for Input {
     }
 }
 
-/// The data of `--data`: `@FILE`, `-` for standard input, or what was given itself. What is too large is not read to its end.
-pub fn data(given: &str) -> Result<Vec<u8>> {
-    const DOING: &str = "reading --data";
+/// What `@FILE` or, with `-`, standard input holds, or what was given itself. What is too large is not read to its end.
+pub fn data(doing: &'static str, given: &str) -> Result<Vec<u8>> {
     let path = match given.strip_prefix('@') {
         Some(path) => PathBuf::from(path),
         None if given == "-" => PathBuf::from("-"),
@@ -73,14 +74,37 @@ pub fn data(given: &str) -> Result<Vec<u8>> {
     input
         .take(Entry::BYTES_MAX as u64 + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| failed(DOING, &path, error))?;
+        .map_err(|error| failed(doing, &path, error))?;
     if bytes.len() > Entry::BYTES_MAX {
-        return Err(Error::new(ErrorKind::Invalid, DOING)
+        return Err(Error::new(ErrorKind::Invalid, doing)
             .with("file", path.display())
             .with("bytes_max", Entry::BYTES_MAX)
             .advise("It is too large for one entry: split it"));
     }
     Ok(bytes)
+}
+
+/// The JSON of a document or of a patch, before a store is opened or made for it.
+pub fn json(doing: &'static str, given: &str) -> Result<Json> {
+    let bytes = data(doing, given)?;
+    if let Err(error) = serde_json::from_slice::<&RawValue>(&bytes) {
+        return Err(Error::new(ErrorKind::Invalid, doing)
+            .because(error)
+            .advise("It is not JSON; a text has its own quotes, as in '\"text\"'"));
+    }
+    Json::text(bytes)
+}
+
+/// A document's key, before a store is opened or made for it.
+pub fn key(given: &str) -> Result<&str> {
+    if (1..=KEY_BYTES_MAX).contains(&given.len()) {
+        return Ok(given);
+    }
+    // It is not shown: it may be long, or anything.
+    Err(Error::new(ErrorKind::Invalid, "reading a key")
+        .with("key_bytes", given.len())
+        .with("key_bytes_max", KEY_BYTES_MAX)
+        .advise("A key is some text"))
 }
 
 /// What became of a file.

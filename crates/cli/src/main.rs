@@ -1,8 +1,12 @@
-//! `icecore`: append, import, read, tail, verify and copy logs from the command line.
+//! `icecore`: append, import, read, tail, verify and copy logs from the command line; keep documents in them, and see them as they were.
 
 mod append;
+mod change;
 mod copy;
+mod diff;
 mod doctor;
+mod fork;
+mod history;
 mod import;
 mod input;
 mod lines;
@@ -10,6 +14,8 @@ mod logs;
 mod output;
 mod read;
 mod rejects;
+mod rollback;
+mod state;
 mod tail;
 mod time;
 mod verify;
@@ -61,6 +67,22 @@ enum Command {
     Logs(logs::Args),
     /// Follow a log
     Tail(tail::Args),
+    /// Show a log's documents, or one of them, now or as they were
+    State(state::Args),
+    /// Set a document, whatever it was
+    Put(change::PutArgs),
+    /// Change members of a document by a JSON merge patch
+    Patch(change::PatchArgs),
+    /// Delete a document
+    Delete(change::DeleteArgs),
+    /// Show what differs between the documents at two moments
+    Diff(diff::Args),
+    /// Show who changed a document, when, in which commit
+    History(history::Args),
+    /// Make the documents what they were, by a new commit
+    Rollback(rollback::Args),
+    /// Begin a new log with the documents as they are, or were
+    Fork(fork::Args),
     /// Check every commit's place in its log's chain, and every stored byte
     Verify(verify::Args),
     /// Copy logs to another store, byte for byte; again to copy what is new
@@ -80,8 +102,20 @@ impl Command {
     /// What only shows ends well when nobody looks any more; what does or decides something ends by its own outcome.
     fn when_closed(&self) -> WhenClosed {
         match self {
-            Self::Read(_) | Self::Logs(_) | Self::Tail(_) | Self::Completions { .. } => WhenClosed::End,
+            Self::Read(_)
+            | Self::Logs(_)
+            | Self::Tail(_)
+            | Self::State(_)
+            | Self::Diff(_)
+            | Self::History(_)
+            | Self::Completions { .. } => WhenClosed::End,
+            Self::Rollback(args) if args.dry_run => WhenClosed::End,
             Self::Append(_)
+            | Self::Put(_)
+            | Self::Patch(_)
+            | Self::Delete(_)
+            | Self::Rollback(_)
+            | Self::Fork(_)
             | Self::Import(_)
             | Self::Verify(_)
             | Self::Copy(_)
@@ -171,6 +205,26 @@ async fn run(cli: &Cli, output: &mut Output) -> Result<ExitCode> {
         Command::Read(args) => read::run(args, &look(cli).await?, output).await,
         Command::Logs(args) => logs::run(args, &look(cli).await?, output).await,
         Command::Tail(args) => tail::run(args, &look(cli).await?, output).await,
+        Command::State(args) => state::run(args, &look(cli).await?, output).await,
+        Command::Put(args) => {
+            let changes = args.changes()?;
+            write(cli, async |store| change::run(&args.log, changes, store, output).await).await
+        }
+        Command::Patch(args) => {
+            let changes = args.changes()?;
+            write(cli, async |store| change::run(&args.log, changes, store, output).await).await
+        }
+        Command::Delete(args) => {
+            let changes = args.changes()?;
+            write_existing(cli, async |store| change::delete(args, changes, store, output).await).await
+        }
+        Command::Diff(args) => diff::run(args, &look(cli).await?, output).await,
+        Command::History(args) => history::run(args, &look(cli).await?, output).await,
+        Command::Rollback(args) if args.dry_run => rollback::dry_run(args, &look(cli).await?, output).await,
+        Command::Rollback(args) => {
+            write_existing(cli, async |store| rollback::run(args, store, output).await).await
+        }
+        Command::Fork(args) => write_existing(cli, async |store| fork::run(args, store, output).await).await,
         Command::Verify(args) => verify::run(args, &look(cli).await?, output).await,
         Command::Doctor(args) => doctor::run(args, &cli.store, output).await,
         Command::Copy(args) => copy::run(args, output).await,
@@ -194,4 +248,10 @@ async fn write(cli: &Cli, work: impl AsyncFnOnce(&Store) -> Result<ExitCode>) ->
     let done = work(&store).await;
     let shut = store.shut_down().await;
     done.and_then(|code| shut.map(|()| code))
+}
+
+/// As [`write`], but makes no store: what changes a log that must be there has nothing to do in a new one.
+async fn write_existing(cli: &Cli, work: impl AsyncFnOnce(&Store) -> Result<ExitCode>) -> Result<ExitCode> {
+    drop(look(cli).await?);
+    write(cli, work).await
 }

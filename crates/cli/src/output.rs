@@ -38,17 +38,23 @@ pub struct Output {
     pub when_closed: WhenClosed,
     stdout: BufWriter<Box<dyn Write>>,
     is_closed: bool,
+    /// Whether results are shown on a terminal: then values are cut, and control characters never shown as they are.
+    is_terminal: bool,
 }
+
+/// How many characters of a value a person sees in a line on a terminal.
+const VALUE_CHARS_MAX: usize = 60;
 
 impl Output {
     pub fn new(format: Format, quiet: bool) -> Self {
-        Self::to(Box::new(io::stdout().lock()), format, quiet)
+        let is_terminal = io::stdout().is_terminal();
+        Self { is_terminal, ..Self::to(Box::new(io::stdout().lock()), format, quiet) }
     }
 
     /// Prints results to something else than standard output.
     pub fn to(results: Box<dyn Write>, format: Format, quiet: bool) -> Self {
         let stdout = BufWriter::new(results);
-        Self { format, quiet, when_closed: WhenClosed::GoOn, stdout, is_closed: false }
+        Self { format, quiet, when_closed: WhenClosed::GoOn, stdout, is_closed: false, is_terminal: false }
     }
 
     pub fn is_json(&self) -> bool {
@@ -169,6 +175,35 @@ impl Output {
         self.line(&line)
     }
 
+    /// A document's value in a line for people: whole, unless it is shown on a terminal.
+    pub fn value(&self, json: &str) -> String {
+        let line = one_line(json);
+        let line = shown(&line);
+        match line.char_indices().nth(VALUE_CHARS_MAX) {
+            Some((cut, _)) if self.is_terminal => format!("{}…", &line[..cut]),
+            _ => line.into_owned(),
+        }
+    }
+
+    /// A document's value alone: to the byte, unless it is shown on a terminal.
+    pub fn value_alone(&mut self, json: &[u8]) -> Result<()> {
+        if !self.is_terminal {
+            return self.bytes(json);
+        }
+        for line in String::from_utf8_lossy(json).lines() {
+            self.line(&shown(&line.replace('\t', "    ")))?;
+        }
+        Ok(())
+    }
+
+    /// That nothing was written, because nothing had to be.
+    pub fn nothing_written(&mut self, log: &LogId, because: &str) -> Result<()> {
+        if self.is_json() {
+            return self.line(&json!({ "log": log.as_str(), "committed": false }).to_string());
+        }
+        self.line(&format!("{because}: nothing was written"))
+    }
+
     /// Whether a person sees progress.
     pub fn shows_progress(&self) -> bool {
         !self.quiet && io::stderr().is_terminal()
@@ -280,7 +315,64 @@ fn event_json(log: &LogId, recorded: &RecordedEvent) -> Result<String> {
         .map_err(|error| Error::new(ErrorKind::Invalid, "printing an event").because(error))
 }
 
+/// Stored JSON as it is, within a line of JSON: a number keeps its digits.
+pub fn raw(json: &[u8]) -> Result<Box<RawValue>> {
+    let text = str::from_utf8(json).ok();
+    text.and_then(|text| RawValue::from_string(one_line(text)).ok()).ok_or_else(|| {
+        Error::new(ErrorKind::Corrupt, "printing a document").advise("What is stored is not JSON")
+    })
+}
+
 /// JSON has line breaks only between its tokens: in strings they are escaped.
 fn one_line(json: &str) -> String {
     if json.contains(['\n', '\r']) { json.replace(['\n', '\r'], " ") } else { json.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    /// What was printed, for the test to look at.
+    #[derive(Clone, Default)]
+    struct Printed(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Printed {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().map_err(|_| io::ErrorKind::Other)?.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn alone(is_terminal: bool, json: &str) -> String {
+        let printed = Printed::default();
+        let output = Output::to(Box::new(printed.clone()), Format::Table, true);
+        let mut output = Output { is_terminal, ..output };
+
+        assert!(output.value_alone(json.as_bytes()).and_then(|()| output.flush()).is_ok());
+        let bytes = printed.0.lock().map(|bytes| bytes.clone()).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    #[test]
+    fn a_value_alone_is_itself_but_on_a_terminal_it_controls_nothing() {
+        let value = "{\n\t\"a\": \"\u{9b}2J\u{7f}\"}";
+
+        assert_eq!(alone(false, value), value);
+        assert_eq!(alone(true, value), "{\n    \"a\": \"\\u{9b}2J\\u{7f}\"}\n");
+    }
+
+    #[test]
+    fn a_value_in_a_line_is_cut_only_on_a_terminal() {
+        let long = format!("\"{}\"", "é".repeat(100));
+        let person =
+            |is_terminal| Output { is_terminal, ..Output::to(Box::new(io::sink()), Format::Table, true) };
+
+        assert_eq!(person(false).value(&long), long);
+        assert_eq!(person(true).value(&long).chars().count(), VALUE_CHARS_MAX + 1);
+        assert_eq!(person(true).value("{\"a\":1}"), "{\"a\":1}");
+    }
 }

@@ -1,12 +1,11 @@
 //! `read`.
 
 use std::process::ExitCode;
-use std::str::FromStr;
 
-use icecore::{Error, LogId, Range, Result, Store, Timestamp, Version};
+use icecore::{LogId, Range, Result, Store, Timestamp, Version};
 
 use crate::output::Output;
-use crate::time;
+use crate::time::Point;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -27,24 +26,6 @@ pub struct Args {
     /// At most so many events
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-}
-
-/// Where a range begins or ends.
-#[derive(Debug, Clone, Copy)]
-enum Point {
-    Version(Version),
-    Time(Timestamp),
-}
-
-impl FromStr for Point {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text.parse() {
-            Ok(version) => Ok(Self::Version(Version(version))),
-            Err(_) => time::parse(text).map(Self::Time),
-        }
-    }
 }
 
 pub async fn run(args: &Args, store: &Store, output: &mut Output) -> Result<ExitCode> {

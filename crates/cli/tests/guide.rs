@@ -1,4 +1,4 @@
-//! The examples of docs/guide/cli.md are run as they stand there.
+//! The examples of docs/guide/cli.md and docs/guide/state.md are run as they stand there.
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says so by failing")]
 
@@ -9,6 +9,7 @@ use std::path::Path;
 use support::*;
 
 const GUIDE: &str = include_str!("../../../docs/guide/cli.md");
+const STATE: &str = include_str!("../../../docs/guide/state.md");
 
 /// An example: its commands, and the exit code of the last.
 #[derive(Debug, PartialEq)]
@@ -18,8 +19,8 @@ struct Example {
 }
 
 /// The `text` blocks that begin with a command.
-fn examples() -> Vec<Example> {
-    let blocks = GUIDE.split("```text\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+fn examples(page: &str) -> Vec<Example> {
+    let blocks = page.split("```text\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let example = |block: &str| Example {
         commands: block.lines().filter_map(|line| line.strip_prefix("$ ")).map(str::to_owned).collect(),
         code: block
@@ -32,6 +33,12 @@ fn examples() -> Vec<Example> {
 
 #[test]
 fn every_example_of_the_guide_ends_as_it_says() {
+    for page in [GUIDE, STATE] {
+        run_examples(page);
+    }
+}
+
+fn run_examples(page: &str) {
     let place = Place::file();
     let tool = Path::new(env!("CARGO_BIN_EXE_icecore")).parent().unwrap();
     let path = format!("{}:{}", tool.display(), std::env::var("PATH").unwrap());
@@ -41,7 +48,7 @@ fn every_example_of_the_guide_ends_as_it_says() {
         Ran::of(shell.current_dir(place.path(".")).output().unwrap())
     };
 
-    for Example { commands, code } in examples() {
+    for Example { commands, code } in examples(page) {
         let (last, before) = commands.split_last().unwrap();
         for command in before {
             run(command).done();
@@ -53,7 +60,7 @@ fn every_example_of_the_guide_ends_as_it_says() {
 
 #[test]
 fn the_guide_has_an_example_of_every_command() {
-    let commands: Vec<String> = examples().into_iter().flat_map(|example| example.commands).collect();
+    let commands: Vec<String> = examples(GUIDE).into_iter().flat_map(|example| example.commands).collect();
     let help = Place::file().run(&["help"]).done().stdout;
     let (_, listed) = help.split_once("Commands:\n").unwrap();
     let names = listed.lines().take_while(|line| !line.is_empty());

@@ -38,3 +38,8 @@ pub use url::redact;
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// What the page on documents shows works.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/state.md")]
+struct Documents;

@@ -67,6 +67,9 @@ async fn values_are_kept_to_the_byte() {
         assert_eq!(text(&log, &format!("k-{number}")).await.unwrap(), *value);
     }
     assert_eq!(log.state().await.unwrap().len(), values.len() + 6);
+    log.patch("k-6", json(r#"{"z":null}"#)).await.unwrap();
+    assert_eq!(text(&log, "k-6").await.unwrap(), r#"{"a":[1,2.50]}"#);
+    log.put("k-6", json(values[6])).await.unwrap();
     log.patch("k-6", json(r#"{"b":0.10,"a":12345678901234567890123}"#)).await.unwrap();
     assert_eq!(text(&log, "k-6").await.unwrap(), r#"{"z":1,"a":12345678901234567890123,"b":0.10}"#);
 }
@@ -74,7 +77,18 @@ async fn values_are_kept_to_the_byte() {
 #[tokio::test]
 async fn what_is_no_document_is_refused_and_nothing_is_written() {
     let (_, log) = new();
-    for wrong in ["", "{", "tea", "1 2", "{\"a\":}", "NaN", "\"\\ud800\"", &"[".repeat(1_000), "\u{feff}1"] {
+    for wrong in [
+        "",
+        "{",
+        "tea",
+        "1 2",
+        "{\"a\":}",
+        "NaN",
+        "\"\\ud800\"",
+        &"[".repeat(1_000),
+        "\u{feff}1",
+        r#"{"$serde_json::private::Number":"1"}"#,
+    ] {
         assert_eq!(Json::text(wrong.to_owned()).unwrap_err().kind(), ErrorKind::Invalid, "{wrong:?}");
     }
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
@@ -186,11 +200,18 @@ async fn a_transaction_with_an_id_is_committed_once_whatever_the_state_is_then()
     assert_eq!((first.version, first.repeated), (second.version, false));
     assert!(second.repeated);
     assert_eq!(text(&log, "count").await.unwrap(), "1");
-    // Also where the conditions held only the first time.
+    // Also where the conditions held only the first time. Other changes under the same id are a conflict.
     let once = Changes::new().put("x", json("1")).only_if(Condition::Absent("x".into()));
     let once = once.with_id(EntryId::new("t-2").unwrap());
     let first = log.commit(once.clone()).await.unwrap().unwrap();
     assert_eq!(log.commit(once).await.unwrap().unwrap().version, first.version);
+    let other = Changes::new().put("x", json("2")).only_if(Condition::Exists("x".into()));
+    let other = log.commit(other.with_id(EntryId::new("t-2").unwrap())).await.unwrap_err();
+    assert_eq!(other.kind(), ErrorKind::Conflict);
+    // As they are, not in the order of a map.
+    log.put("m", json(r#"{"a":1,"b":2,"c":3}"#)).await.unwrap();
+    log.patch("m", json(r#"{"a":null,"d":4}"#)).await.unwrap();
+    assert_eq!(text(&log, "m").await.unwrap(), r#"{"b":2,"c":3,"d":4}"#);
 }
 
 #[tokio::test]

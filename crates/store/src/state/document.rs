@@ -14,7 +14,7 @@ use crate::state::event::DocumentEvent;
 /// A JSON value under a key in a log's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
-    /// The value: as it was put, to the byte; after a patch as it follows, with its numbers as they were written.
+    /// The value: as it was put, to the byte; after a patch as it follows, with every digit of its numbers.
     pub json: Bytes,
     /// The commit that changed it last.
     pub version: Version,
@@ -160,11 +160,30 @@ impl State {
     }
 }
 
-/// A value after a JSON merge patch. Source: RFC 7396.
+/// A value after a JSON merge patch.
 fn merged(mut value: Value, patch: &[u8]) -> Result<Bytes> {
-    let patch: Value = serde_json::from_slice(patch).map_err(|_| unreadable())?;
-    json_patch::merge(&mut value, &patch);
+    merge(&mut value, serde_json::from_slice(patch).map_err(|_| unreadable())?);
     Ok(serde_json::to_vec(&value).map_err(|_| unreadable())?.into())
+}
+
+/// Source: RFC 7396, section 2. Members keep their order, which the crate `json-patch` does not care for: two processes that fold
+/// the same commits must come to the same bytes.
+fn merge(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(serde_json::Map::new());
+    }
+    let Value::Object(members) = target else { return };
+    for (name, value) in patch {
+        if value.is_null() {
+            members.shift_remove(&name);
+        } else {
+            merge(members.entry(name).or_insert(Value::Null), value);
+        }
+    }
 }
 
 fn unreadable() -> Error {

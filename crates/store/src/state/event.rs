@@ -16,7 +16,7 @@ pub(crate) const FORK: &str = "icecore.fork";
 /// Where an event's document is named, in what describes it.
 const KEY: &str = "key";
 /// The longest key, in bytes.
-pub(crate) const KEY_BYTES_MAX: usize = 1_024;
+pub const KEY_BYTES_MAX: usize = 1_024;
 
 /// A change of a document, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,10 +86,17 @@ pub(crate) fn check_key(key: &str) -> Result<()> {
         .advise("A document's key is some text"))
 }
 
+const PRIVATE: &[u8] = b"$serde_json::private::";
+
 /// # Errors
 /// [`ErrorKind::Invalid`] if it is no JSON value.
 pub(crate) fn check_json(json: &[u8]) -> Result<()> {
-    // Unlike reading it as a value, this does not count how deep it is; what is patched or compared is read as a value.
+    // serde_json reads an object with such a member as something else.
+    if json.windows(PRIVATE.len()).any(|bytes| bytes == PRIVATE) {
+        return Err(Error::new(ErrorKind::Invalid, "changing a document")
+            .advise("No member may be named $serde_json::private::…"));
+    }
+    // As a value, since that is how it is read when it is patched or compared.
     let read: std::result::Result<serde_json::Value, _> = serde_json::from_slice(json);
     let error = match read {
         Ok(_) => return Ok(()),

@@ -23,5 +23,6 @@ mod transact;
 pub use changes::{Changes, Condition, Json};
 pub use diff::{Diff, Difference};
 pub use document::{Document, State};
+pub use event::KEY_BYTES_MAX;
 pub use history::Changed;
 pub use time::At;

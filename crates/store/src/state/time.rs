@@ -9,7 +9,10 @@ use crate::state::changes::{Changes, Condition, Json};
 use crate::state::document::State;
 use crate::state::event::{DocumentEvent, FORK, ROLLBACK};
 use crate::state::fold::Folded;
-use crate::{Log, state::diff::Diff};
+use crate::{
+    Log,
+    state::diff::{Diff, Difference},
+};
 
 /// A moment of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -86,13 +89,11 @@ impl Log {
         let wanted = self.state_at(to).await?;
         self.transact(|state| {
             let mut changes = Changes::new();
-            for (key, document) in wanted.documents("") {
-                if state.get(key).is_none_or(|found| found.json != document.json) {
-                    changes = changes.put(key, Json(document.json.clone()));
-                }
-            }
-            for (key, _) in state.documents("").filter(|(key, _)| wanted.get(key).is_none()) {
-                changes = changes.delete(key);
+            for Difference { key, .. } in Diff::of(state, &wanted)?.differences {
+                changes = match wanted.get(&key) {
+                    Some(document) => changes.put(key, Json(document.json.clone())),
+                    None => changes.delete(key),
+                };
             }
             if changes.is_empty() {
                 return Ok(changes);

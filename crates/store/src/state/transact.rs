@@ -69,7 +69,12 @@ impl Log {
         if changes.conditions.is_empty() && !changes.is_empty() {
             return self.append(changes.entry()).await.map(Some);
         }
-        self.transact(|_| Ok(changes.clone())).await
+        let answer = self.transact(|_| Ok(changes.clone())).await?;
+        // Under an id that was there before it must have been the same changes; a closure may well decide on others.
+        match answer {
+            Some(receipt) if receipt.repeated => self.append(changes.entry()).await.map(Some),
+            answer => Ok(answer),
+        }
     }
 
     /// Reads the state, lets the closure decide what to change, and commits that if nothing was appended meanwhile; else the closure is
