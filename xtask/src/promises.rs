@@ -6,6 +6,10 @@ const WRITER: &str = "crates/backends/embedded/src/file/writer.rs";
 const SCAN: &str = "crates/backends/embedded/src/file/scan.rs";
 const RECOVERY: &str = "crates/backends/embedded/src/file/recovery.rs";
 const JUDGE: &str = "crates/log/src/judge.rs";
+const OBJECT_CREATE: &str = "crates/backends/object/src/create.rs";
+const OBJECT_MAKE: &str = "crates/backends/object/src/make.rs";
+const OBJECT_TRIM: &str = "crates/backends/object/src/trim.rs";
+const STORE_TRANSACT: &str = "crates/store/src/state/transact.rs";
 const POSTGRES_CREATE: &str = "crates/backends/sql/src/postgres/create.rs";
 const POSTGRES_FAULT: &str = "crates/backends/sql/src/postgres/fault.rs";
 const POSTGRES_POOL: &str = "crates/backends/sql/src/postgres/pool.rs";
@@ -372,5 +376,122 @@ pub const PROMISES: &[Promise] = &[
         file: POSTGRES_POOL,
         find: "        lock(&self.idle).connections.clear();\n",
         replace: "",
+    },
+    Promise {
+        promise: "In a bucket, whether a commit was written is decided by what is read, and not by an answer that was lost.",
+        package: "icecore-object",
+        test: "a_lost_answer_is_found_out_by_reading",
+        broken: "what is in the slot is not believed",
+        file: OBJECT_MAKE,
+        find: "Ok(Some(object)) => Ok(Tried::Found(object, is_lost)),",
+        replace: "Ok(Some(_)) => Ok(Tried::Undecided),",
+    },
+    Promise {
+        promise: "In a bucket, nothing that may have been written is reported as not written.",
+        package: "icecore-object",
+        test: "what_is_read_damaged_while_in_doubt_decides_nothing",
+        broken: "an error after a lost answer is told as it is",
+        file: OBJECT_CREATE,
+        find: "Ok(Err(error)) if attempt.in_doubt => {",
+        replace: "Ok(Err(error)) if attempt.in_doubt && attempt.won > 1_000_000 => {",
+    },
+    Promise {
+        promise: "In a bucket, a writer that stalled for longer than half the time of grace acknowledges nothing that was deleted.",
+        package: "icecore-object",
+        test: "a_writer_that_stalled_longer_than_half_the_grace_wins_nothing",
+        broken: "the boundary is not looked at after a late create",
+        file: OBJECT_CREATE,
+        find: "if self.inner.settings.is_stale(seen) {",
+        replace: "if self.won > 1_000_000 && self.inner.settings.is_stale(seen) {",
+    },
+    Promise {
+        promise: "In a bucket, only what was closed a time of grace ago is deleted.",
+        package: "icecore-object",
+        test: "a_sweep_deletes_what_was_closed_a_time_of_grace_ago_and_nothing_else",
+        broken: "a sweep does not ask how old a boundary is",
+        file: OBJECT_TRIM,
+        find: "now.since(*modified) >= inner.settings.grace;",
+        replace: "now.since(*modified) >= inner.settings.grace / 1_000_000;",
+    },
+    Promise {
+        promise: "In a bucket, a first commit that comes after its log was closed is never read.",
+        package: "icecore-object",
+        test: "a_first_commit_that_stalled_through_a_close_and_a_sweep_is_not_read",
+        broken: "the slot that stands in its way is swept",
+        file: OBJECT_TRIM,
+        find: "Ok((!is_newest).then(|| through.next()))",
+        replace: "Ok((!is_newest || place.size > 0).then(|| through.next()))",
+    },
+    Promise {
+        promise: "A bucket that does not decide between two creates is refused.",
+        package: "icecore-object",
+        test: "a_bucket_that_ignores_conditions_is_refused_by_name",
+        broken: "what the probe found is passed over",
+        file: "crates/backends/object/src/probe.rs",
+        find: "let found = found?;",
+        replace: "let found = found.map(|_| Ok(()))?;",
+    },
+    Promise {
+        promise: "In a bucket, an append behind a head that the process knows is one request, whatever the length of the log.",
+        package: "icecore-object",
+        test: "an_append_behind_a_known_head_is_one_request",
+        broken: "every append looks first",
+        file: OBJECT_CREATE,
+        find: ".filter(|seen| !self.inner.settings.is_stale(*seen));",
+        replace: ".filter(|_| self.won > 0);",
+    },
+    Promise {
+        promise: "Any bit that is flipped in an object is found, by log and version.",
+        package: "icecore-object",
+        test: "every_flipped_bit_is_found",
+        broken: "the checksum of table and headers is not compared",
+        file: "crates/backends/object/src/slot.rs",
+        find: "if checksum(log, &bytes[..head]) as usize != u32_at(bytes, 12) {",
+        replace: "if checksum(log, &bytes[..head]) as usize != u32_at(bytes, 12) && count == 0 {",
+    },
+    Promise {
+        promise: "An object that is missing in the middle of a log is an error that names the version, and what comes before it is read.",
+        package: "icecore-object",
+        test: "a_missing_object_is_named_and_what_comes_before_it_is_read",
+        broken: "a hole is taken for the end",
+        file: "crates/backends/object/src/read.rs",
+        find: "Filled::Hole => return Err(look::missing(log, Some(from), doing)),",
+        replace: "Filled::Hole => return Ok(page),",
+    },
+    Promise {
+        promise: "A transaction is committed only if every condition holds, and each that does not is named with what was found.",
+        package: "icecore-store",
+        test: "changes_are_made_together_or_not_at_all_and_every_failed_condition_is_named",
+        broken: "conditions on the absence of a document are passed over",
+        file: "crates/store/src/state/changes.rs",
+        find: "Self::Absent(key) => (state.version_of(key), state.get(key).is_none()),",
+        replace: "Self::Absent(key) => (state.version_of(key), true),",
+    },
+    Promise {
+        promise: "Transactions that race lose no update.",
+        package: "icecore-store",
+        test: "racing_transactions_lose_no_update",
+        broken: "a transaction is appended whatever came between",
+        file: STORE_TRANSACT,
+        find: "Expect::Version(before.version)",
+        replace: "Expect::Any",
+    },
+    Promise {
+        promise: "A transaction with an id is committed once, whatever the state is when it is tried again.",
+        package: "icecore-store",
+        test: "a_transaction_with_an_id_is_committed_once_whatever_the_state_is_then",
+        broken: "the id is not looked up when the transaction would do something else now",
+        file: STORE_TRANSACT,
+        find: "return Ok(Some(Some(receipt)));",
+        replace: "return Err(error.with(\"version\", receipt.version));",
+    },
+    Promise {
+        promise: "A state is never made from commits of which one cannot be read.",
+        package: "icecore-store",
+        test: "a_state_behind_a_dropped_body_is_refused",
+        broken: "a dropped body counts as empty",
+        file: "crates/store/src/state/fold.rs",
+        find: "entries.ok_or_else(|| dropped(&self.id, commit.version))?;",
+        replace: "entries.unwrap_or_default();",
     },
 ];

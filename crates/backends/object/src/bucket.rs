@@ -12,7 +12,7 @@ use icecore_log::{Error, ErrorKind, Timestamp};
 /// A listing and a read that begin after a call has returned see what it did.
 #[async_trait]
 pub trait Bucket: fmt::Debug + Send + Sync + 'static {
-    /// Creates an object if none has that name; `false` if there is one, or one is being made.
+    /// Creates an object if none has that name; `false` if there is one, or one is being made. One request, which is not sent again.
     async fn create(&self, name: &str, bytes: Bytes) -> Result<bool, Fault>;
 
     /// Replaces an object if it is still the one with this tag; `false` if it is not.

@@ -8,10 +8,10 @@ use icecore_log::judge::{self, Ends};
 use icecore_log::{Created, End, Error, ErrorKind, Mode, PageLimit, Result, Run, StoredCommit, Version};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::bucket::{Fault, FaultKind};
 use crate::grace::Moment;
 use crate::known::Tip;
 use crate::look::{self, Look};
+use crate::make::{self, PAUSE_FIRST, PAUSE_LAST, Tried};
 use crate::slot::{self, Slot};
 use crate::{COMMIT_BYTES_MAX, Inner, names, read, trim};
 
@@ -32,22 +32,23 @@ pub(crate) async fn create(inner: &Inner, runs: Vec<Run>, mode: Mode) -> Vec<Cre
             None => create_one(inner, run).boxed(),
         })
         .collect();
-    stream::iter(each).buffered(inner.settings.parallel).collect().await
+    stream::iter(each).buffered(inner.settings.parallel.max(1)).collect().await
 }
 
 async fn create_one(inner: &Inner, run: &Run) -> Created {
     let deadline = Instant::now() + inner.settings.timeout;
-    let mut attempt = Attempt { inner, run, won: 0, is_in_doubt: false };
+    let mut attempt = Attempt { inner, run, won: 0, in_doubt: false };
     let end = match timeout_at(deadline, attempt.go()).await {
         Ok(Ok(end)) => end,
+        // Whatever failed after a request that may land: nobody can say that nothing was written.
+        Ok(Err(error)) if attempt.in_doubt => {
+            End::Failed(Error::new(ErrorKind::Unknown, DOING).with("log", &run.log).because(error))
+        }
         Ok(Err(error)) => End::Failed(error),
         Err(_) => {
-            let kind = if attempt.is_in_doubt { ErrorKind::Unknown } else { ErrorKind::Unavailable };
-            End::Failed(
-                Error::new(kind, DOING)
-                    .with("log", &run.log)
-                    .with("timeout_ms", inner.settings.timeout.as_millis()),
-            )
+            let kind = if attempt.in_doubt { ErrorKind::Unknown } else { ErrorKind::Unavailable };
+            let error = Error::new(kind, DOING).with("log", &run.log);
+            End::Failed(error.with("timeout_ms", inner.settings.timeout.as_millis()))
         }
     };
     Created { won: attempt.won, end }
@@ -59,25 +60,28 @@ struct Attempt<'a> {
     run: &'a Run,
     /// Commits that were won.
     won: usize,
-    /// Whether a request may still land.
-    is_in_doubt: bool,
+    /// Whether a request for the next slot may have landed, or land yet.
+    in_doubt: bool,
 }
 
-/// What fails after an object was made leaves open whether that is a commit.
-fn unknown(fault: Fault) -> Error {
-    Error::new(ErrorKind::Unknown, DOING).because(fault)
-}
+/// How long one slot is tried for: its neighbours in the call wait for their answers meanwhile.
+const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Who is in a slot.
 enum Put {
+    /// We are, by this.
     Made,
+    /// These commits are: of another, or ours.
     Found(Vec<StoredCommit>),
+    /// Nobody: it is closed.
     Closed(Version),
 }
 
 impl Attempt<'_> {
     async fn go(&mut self) -> Result<End> {
-        let log = &self.run.log;
-        let mut seen = match self.inner.known.followed_by(self.run) {
+        let known =
+            self.inner.known.followed_by(self.run).filter(|seen| !self.inner.settings.is_stale(*seen));
+        let mut seen = match known {
             Some(seen) => seen,
             None => match self.judge().await? {
                 Ok(seen) => seen,
@@ -90,38 +94,49 @@ impl Attempt<'_> {
             let rest = &rest[..slot::fit(rest)];
             let begun = self.inner.settings.clocks.now();
             let put = self.put(first, rest).await?;
-            if let Put::Closed(boundary) = put {
-                return Ok(End::Closed(boundary));
+            if let Put::Closed(through) = put {
+                self.in_doubt = false;
+                return Ok(End::Closed(through));
             }
-            // Whoever looked long ago may have found a slot empty because it was deleted.
-            if self.inner.settings.is_stale(seen)
-                && let Some(boundary) = self.is_late(first).await?
-            {
-                self.inner.known.forget(log);
-                return Ok(End::Closed(boundary));
+            // Whoever was stopped in the middle may have found the slot empty because it was deleted, or may have been built on and
+            // trimmed since: it cannot be told which.
+            if self.inner.settings.is_stale(seen) {
+                self.check_boundary(first).await?;
             }
-            self.is_in_doubt = false;
-            let here = match &put {
+            self.in_doubt = false;
+            match put {
+                Put::Made | Put::Closed(_) => {
+                    self.won += rest.len();
+                    seen = begun;
+                    self.remember(first, rest, seen);
+                }
                 Put::Found(found) => {
-                    let same = found.iter().zip(&self.run.commits[self.won..]);
-                    let same = same.take_while(|(found, ours)| found.header == ours.header).count();
-                    self.won += same;
-                    if same < found.len() && self.won < self.run.commits.len() {
+                    if !self.agree(&found) {
                         return Ok(End::Taken);
                     }
-                    found
+                    // Whether the slot behind it is empty was not seen.
+                    match self.judge().await? {
+                        Ok(looked) => seen = looked,
+                        Err(end) => return Ok(end),
+                    }
                 }
-                _ => {
-                    self.won += rest.len();
-                    rest
-                }
-            };
-            seen = begun;
-            if let (Some((last, hash)), Some(head)) = (slot::last(here), here.last()) {
-                self.inner.known.saw(log, Tip { first, last, hash, header: head.header.clone(), seen });
             }
         }
         Ok(End::Done)
+    }
+
+    /// Counts as won what is there already, byte for byte; `false` at the first that is another.
+    fn agree(&mut self, found: &[StoredCommit]) -> bool {
+        let ours = &self.run.commits[self.won..];
+        let same = found.iter().zip(ours).take_while(|(found, ours)| found.header == ours.header).count();
+        self.won += same;
+        same == found.len() || same == ours.len()
+    }
+
+    fn remember(&self, first: Version, commits: &[StoredCommit], seen: Moment) {
+        if let (Some((last, hash)), Some(head)) = (slot::last(commits), commits.last()) {
+            self.inner.known.saw(&self.run.log, Tip { first, last, hash, header: head.header.clone(), seen });
+        }
     }
 
     /// Looks where the log ends; the moment of the look if the rest of the run may follow there.
@@ -149,7 +164,7 @@ impl Attempt<'_> {
             Ok::<_, Error>(found.ok().map(|found| stored[found].header == commit.header))
         };
         let judged = judge::judge(run, Ends { boundary, head }, is_same)?;
-        self.won = judged.here;
+        self.won = self.won.max(judged.here);
         if !judged.is_done() {
             return Ok(Err(judged.end));
         }
@@ -163,58 +178,51 @@ impl Attempt<'_> {
     /// Sends the same bytes until it is decided who is in the slot.
     async fn put(&mut self, first: Version, commits: &[StoredCommit]) -> Result<Put> {
         let (inner, log) = (self.inner, &self.run.log);
-        let (name, bytes) = (names::slot(log, first), slot::encode(commits));
-        let mut pause = Duration::from_millis(20);
+        let (name, bytes) = (names::slot(log, first), slot::encode(log, commits));
+        let (begun, mut pause, mut is_lost) = (Instant::now(), PAUSE_FIRST, false);
         loop {
-            // Until there is an answer, whoever gives up waiting knows nothing.
-            let was_in_doubt = std::mem::replace(&mut self.is_in_doubt, true);
-            let created = inner.bucket.create(&name, bytes.clone()).await;
-            match created {
-                Ok(true) => return Ok(Put::Made),
-                Ok(false) => self.is_in_doubt = was_in_doubt,
-                Err(fault) if fault.kind == FaultKind::Lost => {}
-                Err(fault) => {
-                    self.is_in_doubt = was_in_doubt;
-                    if !was_in_doubt {
-                        return Err(fault.writing(DOING).with("log", log));
-                    }
+            let tried = make::attempt(inner, &name, &bytes, &mut self.in_doubt).await;
+            match tried.map_err(|fault| fault.writing(DOING).with("log", log))? {
+                Tried::Made => return Ok(Put::Made),
+                Tried::Found(object, lost) => {
+                    is_lost |= lost;
+                    return match look::decoded(log, first, &object.bytes, object.size, true, DOING)? {
+                        Ok(Slot::Run(found)) => Ok(Put::Found(found)),
+                        Ok(Slot::Void(_)) if is_lost => {
+                            Err(self.undecided("The slot was closed before its answer came"))
+                        }
+                        // The log was closed before it had a commit.
+                        Ok(Slot::Void(through)) => Ok(Put::Closed(through)),
+                        Err(_) => Err(look::damaged(log, first, DOING)),
+                    };
+                }
+                Tried::Undecided => {
+                    is_lost = true;
+                    self.check_boundary(first).await?;
                 }
             }
-            // "There is one" may be of our own request before, and may be of one that is still being decided. Only what is read decides.
-            if let Ok(Some(object)) = inner.bucket.get(&name, None).await {
-                return match look::decoded(log, first, &object.bytes, object.size, true, DOING)? {
-                    Ok(Slot::Run(found)) => Ok(Put::Found(found)),
-                    Ok(Slot::Void(through)) => Ok(Put::Closed(through)),
-                    Err(_) => Err(look::damaged(log, first, DOING)),
-                };
-            }
-            if let Ok(look) = look::look(inner, log, DOING).await
-                && look.boundary >= first
-            {
-                return Ok(Put::Closed(look.boundary));
+            if begun.elapsed() >= PATIENCE.min(inner.settings.timeout) {
+                return Err(self.undecided("The store gave no answer that decides"));
             }
             sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(1));
+            pause = (pause * 2).min(PAUSE_LAST);
         }
     }
 
-    /// The boundary, if this slot was empty only because it had been deleted.
-    async fn is_late(&self, first: Version) -> Result<Option<Version>> {
-        let log = &self.run.log;
-        // Our own object is the newest: what it says of the head is nothing that somebody else has said.
-        let listed = self.inner.bucket.list(&names::log(log), None, 1).await;
-        let (boundary, _) = look::sorted(listed.map_err(unknown)?);
-        let before = first.previous();
-        if first <= boundary {
-            return Ok(Some(boundary));
+    /// # Errors
+    /// [`ErrorKind::Unknown`] if the slot is closed: whether what we sent was a commit cannot be told any more.
+    async fn check_boundary(&self, first: Version) -> Result<()> {
+        let newest = look::newest(self.inner, &self.run.log, 1).await;
+        let boundary =
+            newest.map_err(|_| self.undecided("Whether the slot was closed cannot be read"))?.boundary;
+        if first > boundary {
+            return Ok(());
         }
-        if before > boundary {
-            let behind = self.inner.bucket.list(&names::slots(log), Some(&names::slot(log, first)), 1).await;
-            let (_, places) = look::sorted(behind.map_err(unknown)?);
-            if places.is_empty() {
-                return Ok(Some(before));
-            }
-        }
-        Ok(None)
+        self.inner.known.forget(&self.run.log);
+        Err(self.undecided("The slot was closed before its answer came"))
+    }
+
+    fn undecided(&self, why: &'static str) -> Error {
+        Error::new(ErrorKind::Unknown, DOING).with("log", &self.run.log).with("because", why)
     }
 }

@@ -7,11 +7,10 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use icecore_log::Timestamp;
+use icecore_log::{SystemEntropy, Timestamp, clock};
 
 use crate::bucket::{Bucket, Fault, FaultKind, Folders, Listed, Object};
 
@@ -87,29 +86,19 @@ fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 
 /// Writes a file that nobody sees yet, and syncs it.
 fn written(root: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let path = root.join(NEW).join(format!("{}-{number}", std::process::id()));
-    let mut file = File::create(&path)?;
+    // Numbers of processes come back, and one that was killed may have left its file, which is then an object's too.
+    let name = u128::from_le_bytes(clock::random(&SystemEntropy));
+    let path = root.join(NEW).join(format!("{name:032x}"));
+    let mut file = File::create_new(&path)?;
     file.write_all(bytes)?;
     file.sync_data()?;
     Ok(path)
 }
 
-/// Makes the folders above a file, and syncs each into the one above.
-fn make_folders(root: &Path, path: &Path) -> io::Result<()> {
-    let Some(folder) = path.parent().filter(|folder| folder.starts_with(root) && !folder.is_dir()) else {
-        return Ok(());
-    };
-    make_folders(root, folder)?;
-    match fs::create_dir(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => sync_parent(folder),
-    }
-}
-
-fn sync_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+/// Syncs every folder from that of a file up to the root: each may have been made a moment ago, by whomever.
+fn sync_above(root: &Path, path: &Path) -> io::Result<()> {
+    let folders = path.ancestors().skip(1).take_while(|folder| folder.starts_with(root));
+    folders.into_iter().try_for_each(|folder| File::open(folder)?.sync_all())
 }
 
 fn tag_of(metadata: &fs::Metadata) -> String {
@@ -129,15 +118,18 @@ impl Bucket for Directory {
         let name = name.to_owned();
         self.blocking(move |root| {
             let (new, path) = (written(root, &bytes)?, path_of(root, &name));
-            make_folders(root, &path)?;
+            path.parent().map_or(Ok(()), fs::create_dir_all)?;
             // A link is made if its name is free, and has all its bytes from the first moment on.
             let linked = fs::hard_link(&new, &path);
             fs::remove_file(&new)?;
-            match linked {
-                Ok(()) => sync_parent(&path).map(|()| true),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-                Err(error) => Err(error),
-            }
+            let is_made = match linked {
+                Ok(()) => true,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+                Err(error) => return Err(error),
+            };
+            // Also what another has made: whoever reads it next takes it for durable.
+            sync_above(root, &path)?;
+            Ok(is_made)
         })
         .await
     }
@@ -152,7 +144,7 @@ impl Bucket for Directory {
                 return fs::remove_file(&new).map(|()| false);
             }
             fs::rename(&new, &path)?;
-            sync_parent(&path).map(|()| true)
+            sync_above(root, &path).map(|()| true)
         })
         .await
     }
@@ -221,7 +213,7 @@ impl Bucket for Directory {
             for name in names {
                 let path = path_of(root, &name);
                 if found(fs::remove_file(&path))?.is_some() {
-                    sync_parent(&path)?;
+                    sync_above(root, &path)?;
                 }
             }
             Ok(())

@@ -1,4 +1,4 @@
-//! Looking at the whole store: every object is read, and every commit must be somewhere.
+//! Looking at the whole store: every slot above its log's boundary is read, and every commit must be in one. Blobs have no checksum of ours.
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
@@ -10,6 +10,7 @@ use crate::look::{self, Place};
 use crate::names;
 use crate::read::NAMES_MAX;
 use crate::slot::{self, Slot};
+use crate::trim::LARGE_AT_ONCE;
 
 const DOING: &str = "examining a store";
 
@@ -77,7 +78,7 @@ async fn examine_log(inner: &Inner, log: &LogId, examination: &mut Examination) 
             .into_iter()
             .map(|place| async move { (look::fetch(inner, log, &place, true, DOING).await, place) }.boxed())
             .collect();
-        let mut slots = stream::iter(slots).buffered(inner.settings.parallel);
+        let mut slots = stream::iter(slots).buffered(LARGE_AT_ONCE);
         while let Some((fetched, Place { first, size, .. })) = slots.next().await {
             if end <= look.boundary.next() {
                 break;
@@ -90,7 +91,13 @@ async fn examine_log(inner: &Inner, log: &LogId, examination: &mut Examination) 
                     }
                     commits += run.len() as u64;
                 }
-                Ok(_) => {}
+                Ok(Some(Slot::Void(_))) => {}
+                // Swept since it was listed, or lost.
+                Ok(None) => {
+                    if look::look(inner, log, DOING).await?.boundary < first {
+                        examination.damage.push(look::missing(log, Some(first), DOING));
+                    }
+                }
                 Err(error) if is_damage(&error) => examination.damage.push(error),
                 Err(error) => return Err(error),
             }

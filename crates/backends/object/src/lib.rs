@@ -24,6 +24,7 @@ mod examine;
 mod grace;
 mod known;
 mod look;
+mod make;
 mod names;
 mod probe;
 mod read;

@@ -1,14 +1,15 @@
-//! A look at a log: one listing answers the boundary and the head, whatever the log's length.
+//! A look at a log: one listing answers the boundary and the head, whatever the log's length, unless it has several boundaries.
 
 use bytes::Bytes;
 use icecore_log::{Error, ErrorKind, Head, LogId, Result, StoredCommit, Version};
 
 use crate::Inner;
-use crate::bucket::Listed;
+use crate::bucket::{Fault, Listed};
 use crate::grace::Moment;
 use crate::known::Tip;
 use crate::names::{self, Named};
-use crate::slot::{self, Slot, Wrong};
+use crate::read::NAMES_MAX;
+use crate::slot::{self, SIZE_MAX, Slot, Wrong};
 
 /// Where a log begins and ends.
 #[derive(Debug, Clone)]
@@ -52,67 +53,88 @@ pub(crate) fn sorted(listed: Vec<Listed>) -> (Version, Vec<Place>) {
     (boundary, places)
 }
 
-/// A page that begins with the boundaries, of which there are few, and then has the head.
-const FEW: usize = 4;
+/// The newest of a log's folder, as one listing shows it.
+#[derive(Debug, Default)]
+pub(crate) struct Newest {
+    pub boundary: Version,
+    /// Slots, from the newest on.
+    pub places: Vec<Place>,
+    /// Whether these are all.
+    pub is_whole: bool,
+}
+
+/// Boundaries come first, then slots; so many objects at the most. If they show no slot, or what others have put there, they are looked for.
+pub(crate) async fn newest(inner: &Inner, log: &LogId, max: usize) -> Result<Newest, Fault> {
+    let list = |prefix: String, max| async move { inner.bucket.list(&prefix, None, max).await };
+    let listed = list(names::log(log), max).await?;
+    let is_whole = listed.len() < max;
+    let is_ours = listed.iter().all(|found| names::parse(&found.name).is_some());
+    let (mut boundary, mut places) = sorted(listed);
+    if !is_whole && !is_ours {
+        boundary = sorted(list(names::boundaries(log), NAMES_MAX).await?).0;
+    }
+    if !is_whole && (places.is_empty() || !is_ours) {
+        places = sorted(list(names::slots(log), max).await?).1;
+    }
+    Ok(Newest { boundary, places, is_whole })
+}
+
 /// How often a listing is made anew because what it named was deleted meanwhile.
 pub(crate) const ATTEMPTS: usize = 4;
+/// A page that has the boundaries, of which there are few, and the head.
+const FEW: usize = 4;
 
 pub(crate) async fn look(inner: &Inner, log: &LogId, doing: &'static str) -> Result<Look> {
     for _ in 0..ATTEMPTS {
         let begun = inner.settings.clocks.now();
-        let list = |prefix, max| async move { inner.bucket.list(prefix, None, max).await };
-        let folder = names::log(log);
-        let (boundary, mut places) = sorted(list(&folder, FEW).await.map_err(|fault| fault.reading(doing))?);
-        if places.is_empty() && boundary > Version::ZERO {
-            // There may be more boundaries than fit on the page.
-            let slots = names::slots(log);
-            places = sorted(list(&slots, 1).await.map_err(|fault| fault.reading(doing))?).1;
-        }
+        let Newest { boundary, places, .. } =
+            newest(inner, log, FEW).await.map_err(|fault| fault.reading(doing))?;
         let look = Look { boundary, is_marked: true, tip: None, begun };
         let Some(place) = places.into_iter().next() else {
             return Ok(look);
         };
         match tip(inner, log, &place, begun, doing).await? {
-            Newest::Tip(tip) => {
+            End::Tip(tip) => {
                 inner.known.saw(log, tip.clone());
                 return Ok(Look { tip: Some(tip), ..look });
             }
-            Newest::Void(through) => {
+            End::Void(through) => {
                 let is_marked = boundary >= through;
                 return Ok(Look { boundary: boundary.max(through), is_marked, ..look });
             }
-            Newest::Gone => {}
+            End::Gone => {}
         }
     }
     Err(missing(log, None, doing))
 }
 
-enum Newest {
+/// What the newest slot holds.
+pub(crate) enum End {
     Tip(Tip),
     Void(Version),
     Gone,
 }
 
-async fn tip(
+pub(crate) async fn tip(
     inner: &Inner,
     log: &LogId,
     place: &Place,
     begun: Moment,
     doing: &'static str,
-) -> Result<Newest> {
+) -> Result<End> {
     // The headers of an object never change. Another of its name there can only be long after this one was seen.
     let is_it = |known: &Tip| known.first == place.first && !inner.settings.is_stale(known.seen);
     if let Some(known) = inner.known.get(log).filter(is_it) {
-        return Ok(Newest::Tip(Tip { seen: begun, ..known }));
+        return Ok(End::Tip(Tip { seen: begun, ..known }));
     }
     match fetch(inner, log, place, false, doing).await? {
-        None => Ok(Newest::Gone),
-        Some(Slot::Void(through)) => Ok(Newest::Void(through)),
+        None => Ok(End::Gone),
+        Some(Slot::Void(through)) => Ok(End::Void(through)),
         Some(Slot::Run(commits)) => match (slot::last(&commits), commits.into_iter().next_back()) {
             (Some((last, hash)), Some(StoredCommit { header, .. })) => {
-                Ok(Newest::Tip(Tip { first: place.first, last, hash, header, seen: begun }))
+                Ok(End::Tip(Tip { first: place.first, last, hash, header, seen: begun }))
             }
-            _ => Ok(Newest::Gone),
+            _ => Ok(End::Gone),
         },
     }
 }
@@ -128,6 +150,9 @@ pub(crate) async fn fetch(
     bodies: bool,
     doing: &'static str,
 ) -> Result<Option<Slot>> {
+    if place.size > SIZE_MAX {
+        return Err(damaged(log, place.first, doing).with("bytes", place.size).with("bytes_max", SIZE_MAX));
+    }
     let mut length = if bodies { u64::MAX } else { BEGINNING };
     // Twice too short: the table, then the headers. A replaced object begins anew.
     for _ in 0..ATTEMPTS {
@@ -154,7 +179,7 @@ pub(crate) fn decoded(
     doing: &'static str,
 ) -> Result<Result<Slot, usize>> {
     let wrong = |version, what: &'static str| Err(damaged(log, version, doing).with("found", what));
-    match slot::decode(bytes, size, bodies) {
+    match slot::decode(log, bytes, size, bodies) {
         Ok(Slot::Run(commits)) if commits.first().is_some_and(|commit| commit.version != first) => {
             wrong(first, "an object under the name of another")
         }

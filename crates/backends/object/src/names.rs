@@ -42,6 +42,11 @@ pub(crate) fn slots(of: &LogId) -> String {
     format!("{}c", log(of))
 }
 
+/// What the names of a log's boundaries begin with.
+pub(crate) fn boundaries(of: &LogId) -> String {
+    format!("{}b", log(of))
+}
+
 /// The object that says that everything up to this version is closed.
 pub(crate) fn boundary(of: &LogId, through: Version) -> String {
     format!("{}b{}", log(of), inverse(through))

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use icecore_log::{Access, Error, ErrorKind, Result, Timestamp};
 
-use crate::bucket::{Fault, FaultKind};
+use crate::bucket::{Fault, FaultKind, Listed};
+use crate::make::make;
 use crate::{Inner, names};
 
 const DOING: &str = "opening a store";
@@ -32,7 +33,7 @@ pub(crate) async fn open(inner: &Inner) -> Result<()> {
         ));
     }
     if found.is_none() {
-        inner.bucket.create(names::STORE, Bytes::from_static(FORMAT.as_bytes())).await.map_err(reading)?;
+        make(inner, names::STORE, Bytes::from_static(FORMAT.as_bytes())).await.map_err(reading)?;
         let made = inner.bucket.get(names::STORE, None).await.map_err(reading)?;
         check_format(&made.map(|object| object.bytes).unwrap_or_default())?;
     }
@@ -63,12 +64,19 @@ async fn probe(inner: &Inner) -> Result<Result<(), &'static str>, Fault> {
         .map(|(rival, _)| rival)
         .collect();
     let found = match winners[..] {
-        [] => return Err(answers.into_iter().find_map(Result::err).unwrap_or_else(nobody)),
-        [winner] => replaced(inner, &name, winner).await?,
-        _ => Err("several creates of one object at once were all acknowledged"),
+        [] => Err(answers.into_iter().find_map(Result::err).unwrap_or_else(nobody)),
+        [winner] => replaced(inner, &name, winner).await,
+        _ => Ok(Err("several creates of one object at once were all acknowledged")),
     };
-    bucket.delete(vec![name]).await?;
-    Ok(found)
+    // Whatever was found: nobody else would delete them.
+    let deleted = bucket.delete(vec![beside(&name), name]).await;
+    let found = found?;
+    deleted.map(|()| found)
+}
+
+/// The name of another object, which comes next in a listing.
+fn beside(name: &str) -> String {
+    format!("{name}x")
 }
 
 async fn replaced(inner: &Inner, name: &str, winner: u8) -> Result<Result<(), &'static str>, Fault> {
@@ -82,8 +90,14 @@ async fn replaced(inner: &Inner, name: &str, winner: u8) -> Result<Result<(), &'
     if object.bytes[..] != [winner] {
         return Ok(Err("a create that was refused has replaced the object"));
     }
-    if modified(inner, name).await?.is_none() {
-        return Ok(Err("an object that was created is not listed"));
+    bucket.create(&beside(name), Bytes::new()).await?;
+    let names = |listed: Vec<Listed>| listed.into_iter().map(|found| found.name).collect::<Vec<_>>();
+    let shorter = &name[..name.len() - 1];
+    if names(bucket.list(shorter, None, 2).await?) != [name, &beside(name)] {
+        return Ok(Err("objects that were created are not listed, or not in order of their names"));
+    }
+    if names(bucket.list(shorter, Some(name), 2).await?) != [beside(name)] {
+        return Ok(Err("a listing that begins behind an object does not give what comes behind it"));
     }
     if !bucket.replace(name, Bytes::from_static(b"first"), &object.tag).await? {
         return Ok(Err("an object that nobody had changed was not replaced"));

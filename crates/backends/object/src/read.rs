@@ -5,7 +5,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 use icecore_log::{Error, LogId, Page, PageLimit, Result, StoredCommit, Version};
 
 use crate::Inner;
-use crate::look::{self, ATTEMPTS, Place};
+use crate::look::{self, ATTEMPTS, End, Newest, Place};
 use crate::names;
 use crate::slot::{PREFIX, ROW, Slot};
 
@@ -31,7 +31,7 @@ pub(crate) async fn page(
         let mut filling = Filling { next: from, limit, bytes: 0, commits: Vec::new() };
         let slots: Vec<BoxFuture<'_, _>> =
             places.iter().map(|place| look::fetch(inner, log, place, limit.bodies, doing).boxed()).collect();
-        let mut slots = stream::iter(slots).buffered(inner.settings.parallel);
+        let mut slots = stream::iter(slots).buffered(inner.settings.parallel.max(1));
         let mut filled = Filled::More;
         while let Filled::More = filled {
             filled = match slots.next().await {
@@ -76,12 +76,19 @@ async fn plan(
     limit: PageLimit,
     doing: &'static str,
 ) -> Result<Plan> {
-    let listed = inner.bucket.list(&names::log(log), None, NEWEST).await;
-    let listed = listed.map_err(|fault| fault.reading(doing))?;
-    let is_whole = listed.len() < NEWEST;
-    let (boundary, mut places) = look::sorted(listed);
+    let begun = inner.settings.clocks.now();
+    let newest = look::newest(inner, log, NEWEST).await.map_err(|fault| fault.reading(doing))?;
+    let Newest { boundary, mut places, is_whole } = newest;
     let is_more = places.first().is_some_and(|newest| newest.first > from);
     if from <= boundary {
+        return Ok(Plan { boundary, places: Vec::new(), is_more });
+    }
+    if let [only, ..] = &places[..]
+        && only.first <= from
+        && let End::Tip(tip) = look::tip(inner, log, only, begun, doing).await?
+        && tip.last < from
+    {
+        // Whoever follows a log asks for this most of the time: the head's body is not read for it.
         return Ok(Plan { boundary, places: Vec::new(), is_more });
     }
     if !is_whole && places.last().is_none_or(|oldest| oldest.first > from) {

@@ -1,7 +1,7 @@
 //! The bytes of a slot's object: a run of commits. `docs/formats/object.md` is their specification.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use icecore_log::{Hash, StoredCommit, Version};
+use icecore_log::{Hash, LogId, StoredCommit, Version};
 
 /// What a slot's object begins with.
 pub(crate) const MAGIC: [u8; 8] = *b"ICESLOT1";
@@ -9,6 +9,8 @@ pub(crate) const MAGIC: [u8; 8] = *b"ICESLOT1";
 pub(crate) const PREFIX: usize = 24;
 /// Bytes of one commit in the table.
 pub(crate) const ROW: usize = 16;
+/// No object has more: one commit of the largest size, or a run that is cut when it reaches enough, with its table.
+pub(crate) const SIZE_MAX: u64 = (crate::COMMIT_BYTES_MAX + BYTES_ENOUGH + PREFIX + COMMITS_MAX * ROW) as u64;
 /// In the place of a body's length: it was dropped.
 const DROPPED: u32 = u32::MAX;
 /// The most commits in one object.
@@ -46,7 +48,7 @@ pub(crate) fn fit(commits: &[StoredCommit]) -> usize {
     enough.map_or(commits.len().min(COMMITS_MAX), |last| last + 1)
 }
 
-pub(crate) fn encode(commits: &[StoredCommit]) -> Bytes {
+pub(crate) fn encode(log: &LogId, commits: &[StoredCommit]) -> Bytes {
     let first = commits.first().map_or(Version::ZERO, |commit| commit.version);
     let rows = commits.iter().map(|commit| {
         let (length, crc) = match &commit.body {
@@ -60,16 +62,16 @@ pub(crate) fn encode(commits: &[StoredCommit]) -> Bytes {
     let mut bytes = begin(commits.len() as u32, first, size);
     rows.flatten().for_each(|number| bytes.put_u32_le(number));
     commits.iter().for_each(|commit| bytes.put_slice(&commit.header));
-    sign(&mut bytes);
+    sign(log, &mut bytes);
     commits.iter().filter_map(|commit| commit.body.as_ref()).for_each(|body| bytes.put_slice(body));
     bytes.freeze()
 }
 
 /// The object in the slot behind the boundary of a log without commits, which is closed up to `through`.
-pub(crate) fn encode_void(first: Version, through: Version) -> Bytes {
+pub(crate) fn encode_void(log: &LogId, first: Version, through: Version) -> Bytes {
     let mut bytes = begin(0, first, 8);
     bytes.put_u64_le(through.0);
-    sign(&mut bytes);
+    sign(log, &mut bytes);
     bytes.freeze()
 }
 
@@ -83,14 +85,15 @@ fn begin(count: u32, first: Version, size: usize) -> BytesMut {
 }
 
 /// Puts the checksum of all that is there into its place.
-fn sign(bytes: &mut [u8]) {
-    let crc = checksum(bytes);
+fn sign(log: &LogId, bytes: &mut [u8]) {
+    let crc = checksum(log, bytes);
     bytes[12..16].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// Of everything but its own place.
-fn checksum(bytes: &[u8]) -> u32 {
+/// Of the log's name, and everything but its own place: an object under the name of another log is noticed.
+fn checksum(log: &LogId, bytes: &[u8]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
+    crc.update(log.as_str().as_bytes());
     crc.update(&bytes[..12]);
     crc.update(&bytes[16..]);
     crc.finalize()
@@ -106,7 +109,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 
 /// Reads an object of `size` bytes, of which `bytes` is the beginning. With `bodies` all of it is needed, and every body is checked;
 /// without, the bodies are left out.
-pub(crate) fn decode(bytes: &Bytes, size: u64, bodies: bool) -> Result<Slot, Wrong> {
+pub(crate) fn decode(log: &LogId, bytes: &Bytes, size: u64, bodies: bool) -> Result<Slot, Wrong> {
     let need = |length: usize| if bytes.len() < length { Err(Wrong::Short(length)) } else { Ok(()) };
     if (bytes.len() as u64) < size.min(PREFIX as u64) {
         return Err(Wrong::Short(PREFIX));
@@ -115,8 +118,8 @@ pub(crate) fn decode(bytes: &Bytes, size: u64, bodies: bool) -> Result<Slot, Wro
         return Err(Wrong::Damaged("it does not begin as a slot does"));
     }
     let (count, first) = (u32_at(bytes, 8), u64_at(bytes, 16));
-    if count > COMMITS_MAX {
-        return Err(Wrong::Damaged("it has too many commits"));
+    if count > COMMITS_MAX || first == 0 || first.checked_add(count as u64).is_none() {
+        return Err(Wrong::Damaged("its commits cannot be so many, or have such numbers"));
     }
     let table = if count == 0 { 8 } else { count * ROW };
     if ((PREFIX + table) as u64) > size {
@@ -131,8 +134,10 @@ pub(crate) fn decode(bytes: &Bytes, size: u64, bodies: bool) -> Result<Slot, Wro
         return Err(Wrong::Damaged("its length is not what its table says"));
     }
     need(head)?;
-    if checksum(&bytes[..head]) as usize != u32_at(bytes, 12) {
-        return Err(Wrong::Damaged("the checksum of its table and headers is wrong"));
+    if checksum(log, &bytes[..head]) as usize != u32_at(bytes, 12) {
+        return Err(Wrong::Damaged(
+            "the checksum of its table and headers is wrong, or it is of another log",
+        ));
     }
     if count == 0 {
         return Ok(Slot::Void(Version(u64_at(bytes, PREFIX))));
@@ -177,6 +182,10 @@ pub(crate) fn last(commits: &[StoredCommit]) -> Option<(Version, Hash)> {
 mod tests {
     use super::*;
 
+    fn log() -> LogId {
+        LogId::new("acme", "session", "s-1").unwrap()
+    }
+
     fn commit(version: u64, body: Option<&'static [u8]>) -> StoredCommit {
         let header = Bytes::from(format!("header {version}"));
         StoredCommit { version: Version(version), header, body: body.map(Bytes::from_static) }
@@ -195,23 +204,23 @@ mod tests {
     #[test]
     fn slots_are_written_to_their_golden_bytes_and_read_from_them() {
         let run = vec![commit(7, Some(b"a body")), commit(8, None), commit(9, Some(b""))];
-        let bytes = golden("run.bin", &encode(&run));
-        assert_eq!(encode(&run), bytes);
-        assert_eq!(decode(&bytes, bytes.len() as u64, true), Ok(Slot::Run(run)));
+        let bytes = golden("run.bin", &encode(&log(), &run));
+        assert_eq!(encode(&log(), &run), bytes);
+        assert_eq!(decode(&log(), &bytes, bytes.len() as u64, true), Ok(Slot::Run(run)));
 
-        let bytes = golden("void.bin", &encode_void(Version(1), Version(4)));
-        assert_eq!(encode_void(Version(1), Version(4)), bytes);
+        let bytes = golden("void.bin", &encode_void(&log(), Version(1), Version(4)));
+        assert_eq!(encode_void(&log(), Version(1), Version(4)), bytes);
         assert_eq!(bytes.len() as u64, VOID_SIZE);
-        assert_eq!(decode(&bytes, bytes.len() as u64, true), Ok(Slot::Void(Version(4))));
+        assert_eq!(decode(&log(), &bytes, bytes.len() as u64, true), Ok(Slot::Void(Version(4))));
     }
 
     #[test]
     fn headers_are_read_from_the_beginning_and_it_is_told_how_much_is_needed() {
-        let whole = encode(&[commit(1, Some(b"one")), commit(2, Some(b"two"))]);
+        let whole = encode(&log(), &[commit(1, Some(b"one")), commit(2, Some(b"two"))]);
         let size = whole.len() as u64;
         let mut needed = 0;
         let slot = loop {
-            match decode(&whole.slice(..needed), size, false) {
+            match decode(&log(), &whole.slice(..needed), size, false) {
                 Err(Wrong::Short(more)) => {
                     assert!(more > needed, "{more} after {needed}");
                     needed = more;
@@ -226,21 +235,30 @@ mod tests {
 
     #[test]
     fn no_changed_or_cut_bytes_are_read_as_a_slot() {
-        for whole in
-            [encode(&[commit(1, Some(b"one")), commit(2, None)]), encode_void(Version(1), Version(9))]
-        {
+        for whole in [
+            encode(&log(), &[commit(1, Some(b"one")), commit(2, None)]),
+            encode_void(&log(), Version(1), Version(9)),
+        ] {
             for bit in 0..whole.len() * 8 {
                 let mut changed = whole.to_vec();
                 changed[bit / 8] ^= 1 << (bit % 8);
                 let changed = Bytes::from(changed);
-                let read = decode(&changed, changed.len() as u64, true);
+                let read = decode(&log(), &changed, changed.len() as u64, true);
                 assert!(matches!(read, Err(Wrong::Damaged(_) | Wrong::Body(_))), "bit {bit}: {read:?}");
             }
             for length in 0..whole.len() {
-                let read = decode(&whole.slice(..length), length as u64, true);
+                let read = decode(&log(), &whole.slice(..length), length as u64, true);
                 assert!(matches!(read, Err(Wrong::Damaged(_))), "{length} bytes: {read:?}");
             }
         }
+    }
+
+    #[test]
+    fn an_object_of_another_log_is_noticed() {
+        let bytes = encode(&log(), &[commit(1, None)]);
+        let other = LogId::new("acme", "session", "s-2").unwrap();
+
+        assert!(matches!(decode(&other, &bytes, bytes.len() as u64, true), Err(Wrong::Damaged(_))));
     }
 
     #[test]

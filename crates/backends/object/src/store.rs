@@ -12,16 +12,17 @@ use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use icecore_log::backend::{BlobInfo, Depth, Examination};
 use icecore_log::{
-    Access, Backend, BlobId, Capabilities, Created, Cursor, Durability, Entropy, Error, ErrorKind, Head,
-    LogId, LogPage, LogPrefix, Mode, Page, PageLimit, Result, Run, Swept, SystemEntropy, Version,
+    Access, Backend, BlobId, Capabilities, Created, Cursor, Durability, Error, ErrorKind, Head, LogId,
+    LogPage, LogPrefix, Mode, Page, PageLimit, Result, Run, Swept, SystemEntropy, Version, clock,
 };
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::bucket::Bucket;
 use crate::grace::{Clocks, Moment};
 use crate::known::Known;
 use crate::look::Look;
+use crate::make::make;
 use crate::read::NAMES_MAX;
 use crate::{create, examine, look, names, probe, read, trim};
 
@@ -85,14 +86,14 @@ pub(crate) struct Inner {
     pub access: Access,
     pub known: Known,
     is_shut_down: AtomicBool,
+    /// Read by what is under way.
+    busy: RwLock<()>,
 }
 
 impl Inner {
     /// The name of an object that nobody else makes.
     pub(crate) fn probe_name(&self) -> String {
-        let mut nonce = [0; 16];
-        SystemEntropy.fill(&mut nonce);
-        format!("{}{:032x}", names::PROBE, u128::from_le_bytes(nonce))
+        format!("{}{:032x}", names::PROBE, u128::from_le_bytes(clock::random(&SystemEntropy)))
     }
 }
 
@@ -110,6 +111,7 @@ impl BucketStore {
             access,
             known: Known::default(),
             is_shut_down: AtomicBool::new(false),
+            busy: RwLock::default(),
         });
         match timeout_at(deadline, probe::open(&inner)).await {
             Ok(opened) => opened?,
@@ -142,8 +144,12 @@ impl BucketStore {
         }
         let kind = if is_writing { ErrorKind::Unknown } else { ErrorKind::Unavailable };
         let deadline = Instant::now() + self.inner.settings.timeout;
-        let task = tokio::spawn(timeout_at(deadline, work(Arc::clone(&self.inner))));
-        match task.await {
+        let (inner, work) = (Arc::clone(&self.inner), work(Arc::clone(&self.inner)));
+        let task = async move {
+            let _busy = inner.busy.read().await;
+            timeout_at(deadline, work).await
+        };
+        match tokio::spawn(task).await {
             Ok(Ok(done)) => done,
             Ok(Err(_)) => Err(late(&self.inner, kind, doing)),
             Err(error) => Err(Error::new(kind, doing).because(error)),
@@ -158,7 +164,7 @@ fn looks<'a>(
     doing: &'static str,
 ) -> BoxStream<'a, Result<Look>> {
     let looks: Vec<BoxFuture<'a, _>> = logs.map(|log| look::look(inner, log, doing).boxed()).collect();
-    stream::iter(looks).buffered(inner.settings.parallel).boxed()
+    stream::iter(looks).buffered(inner.settings.parallel.max(1)).boxed()
 }
 
 fn late(inner: &Inner, kind: ErrorKind, doing: &'static str) -> Error {
@@ -193,7 +199,11 @@ impl Backend for BucketStore {
         }
         // Each run has a deadline of its own.
         let inner = Arc::clone(&self.inner);
-        let answers = tokio::spawn(async move { create::create(&inner, runs, mode).await }).await;
+        let task = async move {
+            let _busy = inner.busy.read().await;
+            create::create(&inner, runs, mode).await
+        };
+        let answers = tokio::spawn(task).await;
         self.changes.send_modify(|count| *count += 1);
         answers.unwrap_or_else(|error| {
             let unknown = Error::new(ErrorKind::Unknown, "creating a commit").because(error);
@@ -262,20 +272,32 @@ impl Backend for BucketStore {
         let mut pause = Duration::from_millis(20).min(self.inner.settings.look_every);
         loop {
             changes.borrow_and_update();
-            let seen = seen.to_vec();
+            let wanted = seen.to_vec();
             let look = self.work("waiting", false, move |inner| async move {
-                let looks = looks(&inner, seen.iter().map(|(log, _)| log), "waiting");
-                let past = looks.zip(stream::iter(&seen)).any(|(look, (_, version))| {
+                let looks = looks(&inner, wanted.iter().map(|(log, _)| log), "waiting");
+                let past = looks.zip(stream::iter(&wanted)).any(|(look, (_, version))| {
                     // A look that failed is no reason to sleep: whoever waits reads next, and is told.
                     ready(look.map_or(true, |look| look.tip.is_some_and(|tip| tip.last > *version)))
                 });
                 Ok(past.await)
             });
-            if look.await? || Instant::now() >= deadline {
-                return Ok(());
+            // A store that does not answer is no reason to wait for longer.
+            match timeout_at(deadline.max(Instant::now() + pause), look).await {
+                Ok(Ok(false)) if Instant::now() < deadline => {}
+                Ok(Err(error)) => return Err(error),
+                Ok(Ok(_)) | Err(_) => return Ok(()),
             }
-            // What comes first: a commit of this handle, or the time to look for those of others.
-            let _ = timeout_at(deadline.min(Instant::now() + pause), changes.changed()).await;
+            let next = deadline.min(Instant::now() + pause);
+            // What comes first: the time to look for what others committed, or a commit of this handle to one of these logs.
+            while timeout_at(next, changes.changed()).await.is_ok_and(|changed| changed.is_ok()) {
+                self.check_open()?;
+                let is_past = |(log, version): &(LogId, Version)| {
+                    self.inner.known.get(log).is_some_and(|tip| tip.last > *version)
+                };
+                if seen.iter().any(is_past) {
+                    break;
+                }
+            }
             pause = (pause * 2).min(self.inner.settings.look_every);
         }
     }
@@ -284,7 +306,7 @@ impl Backend for BucketStore {
         let name = names::blob(blob);
         let doing = "writing a blob";
         self.work(doing, true, move |inner| async move {
-            inner.bucket.create(&name, bytes).await.map_err(|fault| fault.writing(doing))
+            make(&inner, &name, bytes).await.map_err(|fault| fault.writing(doing))
         })
         .await
     }
@@ -302,20 +324,21 @@ impl Backend for BucketStore {
     async fn list_blobs(&self, log: &LogId, prefix: &str) -> Result<Vec<BlobInfo>> {
         let folder = names::blobs(log);
         let prefix = format!("{folder}{prefix}");
+        // One whose whole name is the prefix may be left out of a listing: so a shorter one is asked for.
+        let asked = prefix[..prefix.len() - 1].to_owned();
         let doing = "listing blobs";
         self.work(doing, false, move |inner| async move {
             let (mut blobs, mut after) = (Vec::new(), None::<String>);
             loop {
-                let listed = inner.bucket.list(&prefix, after.as_deref(), NAMES_MAX).await;
+                let listed = inner.bucket.list(&asked, after.as_deref(), NAMES_MAX).await;
                 let listed = listed.map_err(|fault| fault.reading(doing))?;
                 let Some(last) = listed.last() else {
                     return Ok(blobs);
                 };
                 after = Some(last.name.clone());
                 let named = |name: &str| name.strip_prefix(&folder).unwrap_or_default().to_owned();
-                blobs.extend(
-                    listed.iter().map(|found| BlobInfo { name: named(&found.name), bytes: found.size }),
-                );
+                let ours = listed.iter().filter(|found| found.name.starts_with(&prefix));
+                blobs.extend(ours.map(|found| BlobInfo { name: named(&found.name), bytes: found.size }));
             }
         })
         .await
@@ -339,11 +362,13 @@ impl Backend for BucketStore {
     async fn shut_down(&self) -> Result<()> {
         self.inner.is_shut_down.store(true, Ordering::Release);
         self.changes.send_modify(|count| *count += 1);
+        // What is under way has deadlines of its own.
+        drop(self.inner.busy.write().await);
         Ok(())
     }
 }
 
-/// A store's token behind a checksum: what another listing made is refused here, and not by the server.
+/// A store's token behind a checksum: what is none is refused here, and not by the server.
 fn cursor_of(token: &str) -> Cursor {
     let mut bytes = crc32fast::hash(token.as_bytes()).to_le_bytes().to_vec();
     bytes.extend_from_slice(token.as_bytes());

@@ -1,6 +1,5 @@
 //! Closing, sweeping and dropping bodies: the calls that make history shorter. None of them touches the way of an append.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,8 +8,9 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use icecore_log::judge::head_stays;
 use icecore_log::{Error, ErrorKind, LogId, Result, StoredCommit, Swept, Timestamp, Version};
 
-use crate::bucket::{Fault, Listed};
+use crate::bucket::{Fault, FaultKind, Listed};
 use crate::look::{self, Place};
+use crate::make::make;
 use crate::names::{self, Named};
 use crate::read::NAMES_MAX;
 use crate::slot::{self, Slot};
@@ -34,17 +34,15 @@ pub(crate) async fn close(inner: &Inner, log: &LogId, through: Version) -> Resul
         }
         // There is no head that would stop a late first commit: so its slot is taken, by the one thing that decides.
         let first = look.boundary.next();
-        let (name, void) = (names::slot(log, first), slot::encode_void(first, through));
-        if inner.bucket.create(&name, void).await.map_err(|fault| fault.writing(CLOSING))? {
-            return mark(inner, log, through, CLOSING).await;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        let (name, void) = (names::slot(log, first), slot::encode_void(log, first, through));
+        make(inner, &name, void).await.map_err(|fault| fault.writing(CLOSING))?;
+        // Looked at again: somebody else may have the slot, or it was empty only because it had been deleted.
     }
 }
 
 /// Writes the object that raises the boundary.
 pub(crate) async fn mark(inner: &Inner, log: &LogId, through: Version, doing: &'static str) -> Result<()> {
-    let made = inner.bucket.create(&names::boundary(log, through), Bytes::new()).await;
+    let made = make(inner, &names::boundary(log, through), Bytes::new()).await;
     // If it was there already, it says the same.
     made.map(drop).map_err(|fault| fault.writing(doing))
 }
@@ -90,20 +88,26 @@ pub(crate) async fn sweep(inner: &Inner, log: &LogId) -> Result<Swept> {
     Ok(swept)
 }
 
-/// The version behind the last of a slot; `None` if it is not there any more. What cannot be read is deleted as one commit.
+/// The version behind the last of a slot; `None` if that cannot be told, or it has to stay: the head, and a void slot that is the newest,
+/// which a late first commit must find.
 async fn end_of(inner: &Inner, log: &LogId, place: &Place) -> Result<Option<Version>> {
     match look::fetch(inner, log, place, false, SWEEPING).await {
         Ok(None) => Ok(None),
-        Ok(Some(Slot::Void(through))) => Ok(Some(through.next())),
+        Ok(Some(Slot::Void(through))) => {
+            let newest = look::newest(inner, log, 1).await.map_err(|fault| fault.reading(SWEEPING))?;
+            let is_newest = newest.places.first().is_none_or(|newest| newest.first == place.first);
+            Ok((!is_newest).then(|| through.next()))
+        }
         Ok(Some(Slot::Run(commits))) => Ok(slot::last(&commits).map(|(last, _)| last.next())),
-        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(Some(place.first.next())),
+        // Where it ends is what cannot be read.
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(None),
         Err(error) => Err(error),
     }
 }
 
 /// Every boundary with the time at which it was written, the highest first.
 async fn marks(inner: &Inner, log: &LogId) -> Result<Vec<(Version, Timestamp)>, Fault> {
-    let prefix = format!("{}b", names::log(log));
+    let prefix = names::boundaries(log);
     let (mut marks, mut after) = (Vec::new(), None::<String>);
     loop {
         let listed = inner.bucket.list(&prefix, after.as_deref(), NAMES_MAX).await?;
@@ -122,43 +126,49 @@ async fn marks(inner: &Inner, log: &LogId) -> Result<Vec<(Version, Timestamp)>, 
 /// What time it is where the boundaries got theirs: no clock of this machine is compared with it.
 async fn server_time(inner: &Inner) -> Result<Timestamp, Fault> {
     let name = inner.probe_name();
-    inner.bucket.create(&name, Bytes::new()).await?;
-    let modified = probe::modified(inner, &name).await?;
+    make(inner, &name, Bytes::new()).await?;
+    let modified = probe::modified(inner, &name).await;
     inner.bucket.delete(vec![name]).await?;
-    // Without an answer nothing is old enough.
-    Ok(modified.unwrap_or(Timestamp(i64::MIN)))
+    modified?.ok_or_else(|| Fault::new(FaultKind::Lost, "an object that was just made is not listed"))
 }
 
 pub(crate) async fn drop_bodies(inner: &Inner, log: &LogId, versions: &[Version]) -> Result<()> {
-    let mut places: BTreeMap<Version, (String, Vec<Version>)> = BTreeMap::new();
-    for version in versions {
-        if let Some(place) = place_of(inner, log, *version).await? {
-            places.entry(place.first).or_insert_with(|| (place.name, Vec::new())).1.push(*version);
+    let mut left = versions.to_vec();
+    left.sort_unstable();
+    left.dedup();
+    // From the newest on, as names are listed. What is done is done, whatever becomes of the rest.
+    while let Some(newest) = left.last() {
+        let after = names::slot(log, newest.next());
+        let listed = inner.bucket.list(&names::slots(log), Some(&after), NAMES_MAX).await;
+        let (_, places) = look::sorted(listed.map_err(|fault| fault.reading(DROPPING))?);
+        let mut each: Vec<BoxFuture<'_, _>> = Vec::new();
+        for place in &places {
+            let named = left.split_off(left.partition_point(|version| *version < place.first));
+            if !named.is_empty() {
+                each.push(drop_in(inner, log, place, named).boxed());
+            }
         }
+        if places.len() < NAMES_MAX {
+            left.clear();
+        }
+        // A few at a time: each is held in memory.
+        stream::iter(each).buffer_unordered(LARGE_AT_ONCE).try_collect::<()>().await?;
     }
-    let each: Vec<BoxFuture<'_, _>> = places
-        .iter()
-        .map(|(first, (name, versions))| drop_in(inner, log, *first, name, versions).boxed())
-        .collect();
-    stream::iter(each).buffer_unordered(inner.settings.parallel).try_collect().await
+    Ok(())
 }
 
-/// The slot that holds a version, if any does.
-async fn place_of(inner: &Inner, log: &LogId, version: Version) -> Result<Option<Place>> {
-    let above = names::slot(log, version.next());
-    let listed = inner.bucket.list(&names::slots(log), Some(&above), 1).await;
-    let (_, places) = look::sorted(listed.map_err(|fault| fault.reading(DROPPING))?);
-    Ok(places.into_iter().next())
-}
+/// Whole objects that are held at a time.
+pub(crate) const LARGE_AT_ONCE: usize = 4;
 
-async fn drop_in(inner: &Inner, log: &LogId, first: Version, name: &str, versions: &[Version]) -> Result<()> {
+async fn drop_in(inner: &Inner, log: &LogId, place: &Place, versions: Vec<Version>) -> Result<()> {
+    let Place { first, name, .. } = place;
     // Others may drop bodies of the same object: whoever comes later reads again.
     for _ in 0..100 {
         let got = inner.bucket.get(name, None).await.map_err(|fault| fault.reading(DROPPING))?;
         let Some(object) = got else {
             return Ok(());
         };
-        let read = look::decoded(log, first, &object.bytes, object.size, true, DROPPING)?;
+        let read = look::decoded(log, *first, &object.bytes, object.size, true, DROPPING)?;
         let Ok(Slot::Run(mut commits)) = read else {
             return Ok(());
         };
@@ -169,7 +179,7 @@ async fn drop_in(inner: &Inner, log: &LogId, first: Version, name: &str, version
             return Ok(());
         }
         named.iter_mut().for_each(|commit| commit.body = None);
-        let replaced = inner.bucket.replace(name, slot::encode(&commits), &object.tag).await;
+        let replaced = inner.bucket.replace(name, slot::encode(log, &commits), &object.tag).await;
         if replaced.map_err(|fault| fault.writing(DROPPING))? {
             return Ok(());
         }

@@ -18,6 +18,8 @@ use crate::store::Settings;
 const DOING: &str = "opening a store";
 /// The longest prefix: with it, no name is longer than the 1,024 bytes that all systems take.
 const PREFIX_MAX: usize = 300;
+/// The shortest time of grace but for none.
+const GRACE_MIN_S: u64 = 300;
 /// How long one request may take, and a connection until it is there.
 const REQUEST_TIMEOUT: &str = "30 seconds";
 const CONNECT_TIMEOUT: &str = "5 seconds";
@@ -40,20 +42,20 @@ pub(super) fn parse(url: &str) -> Result<(Cloud, Settings)> {
     let mut settings = Settings::new(system, Durability::Replicated);
     let mut durability = None;
     let mut passed_on = Vec::new();
-    for (name, value) in options {
+    for (number, (name, value)) in (1..).zip(options) {
         match name.as_str() {
-            "timeout_ms" => settings.timeout = Duration::from_millis(number(&name, &value, 1)?),
-            "grace_s" => settings.grace = Duration::from_secs(number(&name, &value, 0)?),
+            "timeout_ms" => settings.timeout = Duration::from_millis(whole(&name, &value, 1)?),
+            "grace_s" => settings.grace = grace(&value)?,
             "requests_max" => {
-                settings.parallel = usize::try_from(number(&name, &value, 1)?).unwrap_or(usize::MAX)
+                settings.parallel = usize::try_from(whole(&name, &value, 1)?).unwrap_or(usize::MAX)
             }
             "durability" => durability = Some(durability_of(&value)?),
-            _ => passed_on.push((name, value)),
+            _ => passed_on.push(Given { number, name, value }),
         }
     }
     // Whichever other part of the process has installed one: it will do.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let (objects, lists, endpoint) = match system {
+    let Clients { writes, objects, lists, endpoint } = match system {
         "s3" => s3(&bucket, passed_on)?,
         "gcs" => gcs(&bucket, passed_on)?,
         _ => azure(&bucket, passed_on)?,
@@ -77,7 +79,7 @@ pub(super) fn parse(url: &str) -> Result<(Cloud, Settings)> {
         ("durability_found", said.to_owned()),
     ];
     settings.facts = place.map(|(name, value)| (name.to_owned(), value)).into();
-    Ok((Cloud { objects, lists, root }, settings))
+    Ok((Cloud { writes, objects, lists, root }, settings))
 }
 
 fn split(url: &str) -> Result<Parts> {
@@ -138,12 +140,22 @@ fn shown(endpoint: &str) -> &str {
     place.rsplit('@').next().unwrap_or_default()
 }
 
-fn number(name: &str, value: &str, min: u64) -> Result<u64> {
+fn whole(name: &str, value: &str, min: u64) -> Result<u64> {
     value
         .parse()
         .ok()
         .filter(|number| *number >= min)
         .ok_or_else(|| invalid(format!("The option {name} is a whole number, {min} or more")))
+}
+
+/// A time of grace has to be long against the whole seconds in which stores tell times, and against the longest request.
+fn grace(value: &str) -> Result<Duration> {
+    let seconds = value.parse().ok().filter(|seconds| *seconds == 0 || *seconds >= GRACE_MIN_S);
+    seconds.map(Duration::from_secs).ok_or_else(|| {
+        invalid(format!(
+            "The option grace_s is {GRACE_MIN_S} or more, or 0: then every append looks before it answers"
+        ))
+    })
 }
 
 fn durability_of(value: &str) -> Result<Durability> {
@@ -153,7 +165,7 @@ fn durability_of(value: &str) -> Result<Durability> {
         .ok_or_else(|| invalid("The option durability is process, machine, disk or replicated"))
 }
 
-/// Requests that failed are sent again a few times by the client; what is in doubt is then decided above it.
+/// Reads that failed are sent again a few times by the client.
 fn retries() -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig {
@@ -167,22 +179,48 @@ fn retries() -> RetryConfig {
 }
 
 /// A store's options by `object_store`'s own names; those of the client that are ours come first, so that a URL may change them.
-fn keys<K: FromStr>(options: Vec<(String, String)>, endpoint: &str) -> Result<Vec<(K, String)>> {
-    let is_plain = options.iter().any(|(name, value)| name == "endpoint" && value.starts_with("http://"));
+fn keys<K: FromStr>(given: Vec<Given>, endpoint: &str) -> Result<Vec<(K, String)>> {
+    let is_plain = given.iter().any(|given| given.name == "endpoint" && given.value.starts_with("http://"));
     let ours = [("timeout", REQUEST_TIMEOUT), ("connect_timeout", CONNECT_TIMEOUT)];
     let ours = ours.into_iter().chain(is_plain.then_some(("allow_http", "true")));
-    let all = ours.map(|(name, value)| (name.to_owned(), value.to_owned())).chain(options);
-    all.map(|(name, value)| {
-        let name = if name == "endpoint" { endpoint } else { &name };
-        let shown: String =
-            name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(40).collect();
-        let key = K::from_str(name).map_err(|_| invalid(format!("There is no option {shown}")))?;
-        Ok((key, value))
-    })
+    let ours = ours.map(|(name, value)| Given { number: 0, name: name.to_owned(), value: value.to_owned() });
+    ours.chain(given)
+        .map(|Given { number, name, value }| {
+            let name = if name == "endpoint" { endpoint } else { &name };
+            // Not the name itself: behind a raw & in a secret it is a part of that.
+            let key = K::from_str(name).map_err(|_| {
+                invalid(format!("Option {number} behind the ? has a name that is none. Is there a raw & before it, which stands as %26?"))
+            })?;
+            Ok((key, value))
+        })
     .collect()
 }
 
-type Clients = (Arc<dyn ObjectStore>, Arc<dyn PaginatedListStore>, Option<String>);
+/// An option that is not ours, and which of all it is.
+struct Given {
+    number: usize,
+    name: String,
+    value: String,
+}
+
+fn no_retries() -> RetryConfig {
+    RetryConfig { max_retries: 0, ..RetryConfig::default() }
+}
+
+struct Clients {
+    writes: Arc<dyn ObjectStore>,
+    objects: Arc<dyn ObjectStore>,
+    lists: Arc<dyn PaginatedListStore>,
+    /// Another than the provider's own.
+    endpoint: Option<String>,
+}
+
+impl Clients {
+    fn new<C: ObjectStore + PaginatedListStore>(writes: C, reads: C, endpoint: Option<String>) -> Self {
+        let reads = Arc::new(reads);
+        Self { writes: Arc::new(writes), objects: reads.clone(), lists: reads, endpoint }
+    }
+}
 
 /// An option that the client does not take. What it says may hold the value.
 fn unusable(_: object_store::Error) -> Error {
@@ -191,32 +229,39 @@ fn unusable(_: object_store::Error) -> Error {
     )
 }
 
-fn s3(bucket: &str, options: Vec<(String, String)>) -> Result<Clients> {
-    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retries());
+fn s3(bucket: &str, options: Vec<Given>) -> Result<Clients> {
+    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
     for (key, value) in keys(options, "endpoint")? {
         builder = builder.with_config(key, value);
     }
     let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
-    let client = Arc::new(builder.build().map_err(unusable)?);
-    Ok((client.clone(), client, endpoint))
+    let writes = builder.clone().with_retry(no_retries()).build().map_err(unusable)?;
+    let reads = builder.with_retry(retries()).build().map_err(unusable)?;
+    Ok(Clients::new(writes, reads, endpoint))
 }
 
-fn gcs(bucket: &str, options: Vec<(String, String)>) -> Result<Clients> {
-    let mut builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket).with_retry(retries());
+fn gcs(bucket: &str, options: Vec<Given>) -> Result<Clients> {
+    let mut builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
     for (key, value) in keys(options, "base_url")? {
         builder = builder.with_config(key, value);
     }
     let endpoint = builder.get_config_value(&GoogleConfigKey::BaseUrl);
-    let client = Arc::new(builder.build().map_err(unusable)?);
-    Ok((client.clone(), client, endpoint))
+    let writes = builder.clone().with_retry(no_retries()).build().map_err(unusable)?;
+    let reads = builder.with_retry(retries()).build().map_err(unusable)?;
+    Ok(Clients::new(writes, reads, endpoint))
 }
 
-fn azure(container: &str, options: Vec<(String, String)>) -> Result<Clients> {
-    let mut builder = MicrosoftAzureBuilder::from_env().with_container_name(container).with_retry(retries());
+fn azure(container: &str, options: Vec<Given>) -> Result<Clients> {
+    let mut builder = MicrosoftAzureBuilder::from_env().with_container_name(container);
     for (key, value) in keys(options, "endpoint")? {
         builder = builder.with_config(key, value);
     }
-    let endpoint = builder.get_config_value(&AzureConfigKey::Endpoint);
-    let client = Arc::new(builder.build().map_err(unusable)?);
-    Ok((client.clone(), client, endpoint))
+    let is_emulator =
+        builder.get_config_value(&AzureConfigKey::UseEmulator).is_some_and(|value| value != "false");
+    let endpoint = builder
+        .get_config_value(&AzureConfigKey::Endpoint)
+        .or_else(|| is_emulator.then(|| "the emulator on this machine".to_owned()));
+    let writes = builder.clone().with_retry(no_retries()).build().map_err(unusable)?;
+    let reads = builder.with_retry(retries()).build().map_err(unusable)?;
+    Ok(Clients::new(writes, reads, endpoint))
 }

@@ -10,6 +10,9 @@ use crate::bucket::{Fault, FaultKind};
 /// What stands before the status in the text of an answer that is no success. Its type is not public.
 const STATUS: &str = "status code: ";
 
+/// S3's codes of a bad request that passes: slow bytes, and credentials that are renewed.
+const PASSING: [&str; 2] = ["RequestTimeout", "ExpiredToken"];
+
 pub(super) fn of(error: Error) -> Fault {
     let http = causes(&error).find_map(|cause| cause.downcast_ref::<HttpError>());
     if let Some(http) = http {
@@ -21,7 +24,13 @@ pub(super) fn of(error: Error) -> Fault {
     let kind = match (&error, status(&error)) {
         (Error::NotFound { .. }, _) | (_, Some(404)) => FaultKind::Missing,
         (Error::Generic { .. }, Some(408 | 429 | 500..)) => FaultKind::Lost,
+        // Nothing was done, and the next request may be.
+        (Error::Generic { .. }, Some(400)) if PASSING.iter().any(|code| text.contains(code)) => {
+            FaultKind::NotSent
+        }
         (Error::Generic { .. }, Some(_)) => FaultKind::Refused,
+        // Of a bucket in another region.
+        (Error::Generic { .. }, None) if text.contains("redirect") => FaultKind::Refused,
         // Not an answer: credentials that were not to be had, or bytes that are no listing.
         (Error::Generic { .. } | Error::JoinError { .. }, None) => FaultKind::Lost,
         _ => FaultKind::Refused,

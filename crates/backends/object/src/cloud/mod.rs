@@ -25,6 +25,9 @@ const LISTED_MAX: usize = 1_000;
 
 /// A bucket, or all objects in it whose names begin so, as a [`Bucket`].
 pub struct Cloud {
+    /// A client that sends each request once: of a write that was sent again, the last answer says nothing about the first.
+    writes: Arc<dyn ObjectStore>,
+    /// A client that sends again what failed.
     objects: Arc<dyn ObjectStore>,
     lists: Arc<dyn PaginatedListStore>,
     /// Empty, or ends with `/`.
@@ -127,7 +130,7 @@ fn object(meta: &ObjectMeta, bytes: Bytes) -> Object {
 impl Bucket for Cloud {
     async fn create(&self, name: &str, bytes: Bytes) -> Result<bool, Fault> {
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        match self.objects.put_opts(&self.path(name)?, bytes.into(), options).await {
+        match self.writes.put_opts(&self.path(name)?, bytes.into(), options).await {
             Ok(_) => Ok(true),
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(false),
             Err(error) => Err(fault::of(error)),
@@ -136,7 +139,7 @@ impl Bucket for Cloud {
 
     async fn replace(&self, name: &str, bytes: Bytes, tag: &str) -> Result<bool, Fault> {
         let options = PutOptions { mode: PutMode::Update(version_of(tag)), ..PutOptions::default() };
-        match self.objects.put_opts(&self.path(name)?, bytes.into(), options).await {
+        match self.writes.put_opts(&self.path(name)?, bytes.into(), options).await {
             Ok(_) => Ok(true),
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotFound { .. }) => {
                 Ok(false)
@@ -168,7 +171,8 @@ impl Bucket for Cloud {
         while listed.len() < max {
             let options = PaginatedListOptions {
                 offset: after.map(|after| format!("{}{after}", self.root)),
-                max_keys: Some((max - listed.len()).min(LISTED_MAX)),
+                // Where a listing cannot begin in the middle, what was asked for is far behind: then in large pages.
+                max_keys: Some(if token.is_none() { max.min(LISTED_MAX) } else { LISTED_MAX }),
                 page_token: token,
                 ..PaginatedListOptions::default()
             };
@@ -185,6 +189,7 @@ impl Bucket for Cloud {
                 break;
             }
         }
+        listed.truncate(max);
         Ok(listed)
     }
 

@@ -10,6 +10,16 @@ use icecore_log::{Access, Backend, Durability, Result};
 use icecore_object::{BucketStore, Directory, Settings};
 use tempfile::TempDir;
 
+mod closing;
+mod costs;
+mod damage;
+mod dropping;
+mod faults;
+mod grace;
+mod hostile;
+mod opening;
+mod support;
+
 mod directory {
     use icecore_conformance::Place;
 

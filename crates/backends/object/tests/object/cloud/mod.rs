@@ -6,6 +6,8 @@ use icecore_log::{Access, Backend, Result};
 use icecore_object::cloud;
 use icecore_services::buckets;
 
+mod faults;
+
 mod s3 {
     use super::*;
 
