@@ -188,6 +188,10 @@ impl Log {
 }
 
 impl Reader<'_> {
+    pub(crate) fn log_id(&self) -> &LogId {
+        &self.log.id
+    }
+
     /// The next commits, in the direction of the range; none after the last.
     ///
     /// # Errors

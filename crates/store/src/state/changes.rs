@@ -27,7 +27,7 @@ impl Json {
     /// Writes a value of the caller's as JSON.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] if it cannot be: a map whose keys are no strings, or a number that is none.
+    /// [`ErrorKind::Invalid`] if it cannot be, such as a map whose keys are no strings. JSON has no NaN: it is written as null.
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
         let text = serde_json::to_vec(value).map_err(|_| {
             Error::new(ErrorKind::Invalid, "changing a document")

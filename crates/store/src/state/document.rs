@@ -9,7 +9,7 @@ use icecore_log::{Error, ErrorKind, Result, Timestamp, Version};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::state::event::DocumentEvent;
+use crate::state::event::{self, DocumentEvent};
 
 /// A JSON value under a key in a log's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Document {
     /// # Errors
     /// [`ErrorKind::Corrupt`] if what is stored is no JSON, which is checked when it is written.
     pub fn value(&self) -> Result<Value> {
-        self.read()
+        event::read(&self.json).map_err(|error| error.with("version", self.version))
     }
 
     /// The value as a type of the caller's.
@@ -96,8 +96,8 @@ impl State {
     pub fn after<'a>(
         &'a self,
         prefix: &'a str,
-        key: Option<&'a str>,
-    ) -> impl Iterator<Item = (&'a str, &'a Document)> {
+        key: Option<&str>,
+    ) -> impl Iterator<Item = (&'a str, &'a Document)> + use<'a> {
         let from = match key {
             Some(key) if key >= prefix => Bound::Excluded(key),
             _ => Bound::Included(prefix),
@@ -162,8 +162,8 @@ impl State {
 
 /// A value after a JSON merge patch.
 fn merged(mut value: Value, patch: &[u8]) -> Result<Bytes> {
-    merge(&mut value, serde_json::from_slice(patch).map_err(|_| unreadable())?);
-    Ok(serde_json::to_vec(&value).map_err(|_| unreadable())?.into())
+    merge(&mut value, event::read(patch)?);
+    Ok(serde_json::to_vec(&value).map_err(|_| event::unreadable())?.into())
 }
 
 /// Source: RFC 7396, section 2. Members keep their order, which the crate `json-patch` does not care for: two processes that fold
@@ -184,8 +184,4 @@ fn merge(target: &mut Value, patch: Value) {
             merge(members.entry(name).or_insert(Value::Null), value);
         }
     }
-}
-
-fn unreadable() -> Error {
-    Error::new(ErrorKind::Corrupt, "reading a log's state").advise("A document's event holds no JSON")
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use icecore_log::{Error, ErrorKind, Event, Result};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// Kinds that begin so are ours.
@@ -86,30 +87,64 @@ pub(crate) fn check_key(key: &str) -> Result<()> {
         .advise("A document's key is some text"))
 }
 
-const PRIVATE: &[u8] = b"$serde_json::private::";
+/// A stored value. It was checked when it was appended; but a log may have been copied, or written by somebody else.
+pub(crate) fn read(json: &[u8]) -> Result<Value> {
+    check_json(json).ok().and_then(|()| serde_json::from_slice(json).ok()).ok_or_else(unreadable)
+}
+
+pub(crate) fn unreadable() -> Error {
+    Error::new(ErrorKind::Corrupt, "reading a log's state").advise("A document's event holds no JSON")
+}
+
+/// serde_json reads an object with a member named so as something else; what that hides may be deep.
+const PRIVATE: &str = "$serde_json::private::";
+/// As deep as serde_json reads values.
+const DEPTH_MAX: usize = 127;
 
 /// # Errors
-/// [`ErrorKind::Invalid`] if it is no JSON value.
+/// [`ErrorKind::Invalid`] if it is no JSON value, or could not be read as one when it is patched or compared. Nothing is built for that:
+/// as values, 16 MiB may be 600.
 pub(crate) fn check_json(json: &[u8]) -> Result<()> {
-    // serde_json reads an object with such a member as something else.
-    if json.windows(PRIVATE.len()).any(|bytes| bytes == PRIVATE) {
-        return Err(Error::new(ErrorKind::Invalid, "changing a document")
-            .advise("No member may be named $serde_json::private::…"));
+    let invalid = || Error::new(ErrorKind::Invalid, "changing a document");
+    // This does not count how deep it is, and uses no stack for it.
+    serde_json::from_slice::<&RawValue>(json).map_err(|error| {
+        invalid()
+            .with("line", error.line())
+            .with("column", error.column())
+            .advise("A document is one JSON value")
+    })?;
+    check_texts_and_depth(json).map_err(|advice| invalid().advise(advice))
+}
+
+/// Of what is JSON.
+fn check_texts_and_depth(json: &[u8]) -> Result<(), &'static str> {
+    let (mut depth, mut at) = (0_usize, 0);
+    while let Some(byte) = json.get(at) {
+        at += 1;
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => {
+                let begin = at - 1;
+                let mut has_escape = false;
+                while let Some(byte) = json.get(at).filter(|byte| **byte != b'"') {
+                    has_escape |= *byte == b'\\';
+                    at += if *byte == b'\\' { 2 } else { 1 };
+                }
+                at += 1;
+                if has_escape || json.get(begin + 1) == Some(&b'$') {
+                    let text: String = serde_json::from_slice(json.get(begin..at).unwrap_or_default())
+                        .map_err(|_| "A text holds half of a surrogate pair")?;
+                    if text.starts_with(PRIVATE) {
+                        return Err("No text may begin with $serde_json::private::");
+                    }
+                }
+            }
+            _ => {}
+        }
+        if depth > DEPTH_MAX {
+            return Err("It is nested more than 127 deep");
+        }
     }
-    // As a value, since that is how it is read when it is patched or compared.
-    let read: std::result::Result<serde_json::Value, _> = serde_json::from_slice(json);
-    let error = match read {
-        Ok(_) => return Ok(()),
-        Err(error) => error,
-    };
-    let is_deep = serde_json::from_slice::<&RawValue>(json).is_ok();
-    let advice = if is_deep {
-        "It is nested more than 127 deep, or holds half of a surrogate pair"
-    } else {
-        "A document is one JSON value"
-    };
-    Err(Error::new(ErrorKind::Invalid, "changing a document")
-        .with("line", error.line())
-        .with("column", error.column())
-        .advise(advice))
+    Ok(())
 }

@@ -42,14 +42,14 @@ impl Log {
             self.store.0.states.invalidate(&self.id);
             return Ok(Folded::empty(&self.id));
         };
-        if let Some(known) = self.store.0.states.get(&self.id)
-            && known.state.version <= head.version
-        {
+        if let Some(known) = self.store.0.states.get(&self.id) {
             if known.chain.head() == Some((head.version, head.hash())) {
                 return Ok(known);
             }
-            // If what is kept is of a history that is no more, it is folded anew.
-            if let Ok(folded) = self.go_on(known, head.version).await {
+            // If what is kept is of a history that is no more, such as one that a fail-over lost, it is folded anew.
+            if known.state.version < head.version
+                && let Ok(folded) = self.go_on(known, head.version).await
+            {
                 return Ok(self.keep(folded));
             }
         }
@@ -126,7 +126,7 @@ fn trimmed(log: &LogId, version: Version, boundary: Version) -> Error {
         .advise("Its history was trimmed through that version: ask for a later one")
 }
 
-fn dropped(log: &LogId, version: Version) -> Error {
+pub(crate) fn dropped(log: &LogId, version: Version) -> Error {
     Error::new(ErrorKind::NotFound, DOING)
         .with("log", log)
         .with("version", version)

@@ -1,11 +1,12 @@
 //! Who changed a document, when, and in which commit.
 
-use icecore_log::{EntryId, Result, Timestamp, Version};
+use icecore_log::{EntryId, Error, Result, Timestamp, Version};
 use serde_json::Value;
 
 use crate::Log;
 use crate::read::{Range, Reader};
-use crate::state::event::DocumentEvent;
+use crate::state::event::{self, DocumentEvent};
+use crate::state::fold;
 
 /// A change of a document.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,12 +32,18 @@ pub struct Changed {
 pub struct History<'a> {
     reader: Reader<'a>,
     key: String,
+    /// What is told once all before it was.
+    failed: Option<Error>,
 }
 
 impl Log {
     /// Who changed a document, when, in which commit: newest first.
     pub fn history(&self, key: &str) -> History<'_> {
-        History { reader: self.read(Range { reverse: true, ..Range::default() }), key: key.to_owned() }
+        History {
+            reader: self.read(Range { reverse: true, ..Range::default() }),
+            key: key.to_owned(),
+            failed: None,
+        }
     }
 }
 
@@ -47,12 +54,19 @@ impl History<'_> {
     /// As reading a log.
     pub async fn next_page(&mut self) -> Result<Vec<Changed>> {
         loop {
+            if let Some(error) = &self.failed {
+                return Err(error.clone());
+            }
             let commits = self.reader.next_page().await?;
             if commits.is_empty() {
                 return Ok(Vec::new());
             }
             let mut changes = Vec::new();
             for commit in commits {
+                if commit.entries.is_none() {
+                    self.failed = Some(fold::dropped(self.reader.log_id(), commit.version));
+                    break;
+                }
                 let at = commit.header.at;
                 for event in commit.into_events().rev() {
                     let Some(change) =
@@ -61,8 +75,8 @@ impl History<'_> {
                         continue;
                     };
                     let (change, value) = match &change {
-                        DocumentEvent::Put { json, .. } => ("put", serde_json::from_slice(json).ok()),
-                        DocumentEvent::Patch { patch, .. } => ("patch", serde_json::from_slice(patch).ok()),
+                        DocumentEvent::Put { json, .. } => ("put", event::read(json).ok()),
+                        DocumentEvent::Patch { patch, .. } => ("patch", event::read(patch).ok()),
                         DocumentEvent::Delete { .. } => ("delete", None),
                     };
                     let (version, id) = (event.version, event.id);

@@ -41,6 +41,7 @@ impl Log {
             At::Head => return self.fold_head().await,
             At::Version(Version::ZERO) => return Ok(Folded::empty(&self.id)),
             At::Version(version) => version,
+            At::Time(_) if self.raw_head().await?.is_none() => return Ok(Folded::empty(&self.id)),
             At::Time(time) => match self.version_at(time).await? {
                 Some(version) => version,
                 // Before the first commit there was nothing; behind a trim nobody knows.

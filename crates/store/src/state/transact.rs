@@ -12,6 +12,8 @@ use crate::{Log, ids};
 
 /// After so many rounds that went to others, appends of this process wait until it is through.
 const PATIENCE: u32 = 3;
+/// For how many rounds they wait, before they get a turn.
+const ALONE: u32 = 4;
 
 impl Log {
     /// The documents as they are now.
@@ -113,11 +115,14 @@ impl Log {
                 .advise("Others were always first. Nothing was written: retry")
         };
         let _turn = timeout_at(deadline, active.transactions.lock()).await.map_err(|_| late(()))?;
+        let mut gate = None;
         for round in 0.. {
-            let _gate = match round {
-                0..PATIENCE => None,
-                _ => Some(timeout_at(deadline, active.gate.write()).await.map_err(|_| late(()))?),
-            };
+            // What joined before it was closed may still be on its way and take one more round, so it is kept for some; and given back
+            // between, since other processes may go on being first.
+            if round >= PATIENCE && (round - PATIENCE).is_multiple_of(ALONE) {
+                drop(gate.take());
+                gate = Some(timeout_at(deadline, active.gate.write()).await.map_err(|_| late(()))?);
+            }
             // Not in the middle of a round: it says itself what became of what it sent.
             if Instant::now() >= deadline {
                 return Err(late(()));

@@ -1,0 +1,346 @@
+//! What the documents of a log must be, said as simply as it can be; and the steps that are generated.
+
+mod sequence;
+
+use super::*;
+
+/// Some are the beginnings of others.
+const KEYS: [&str; 7] = ["a", "a/", "a/b", "a/bc", "b~c", "\u{10FFFF}", "é\u{0}"];
+const PREFIXES: [&str; 6] = ["", "a", "a/", "a/b", "\u{10FFFF}", "none"];
+
+#[derive(Debug, Clone)]
+enum Change {
+    Put(usize, Value),
+    Patch(usize, Value),
+    Delete(usize),
+}
+
+/// Versions are relative to those of the model, so that about half of the conditions hold.
+#[derive(Debug, Clone)]
+enum Ask {
+    Log(i64),
+    Document(usize, i64),
+    Absent(usize),
+    Exists(usize),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum When {
+    Head,
+    Version(i64),
+    Time(i64),
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    One(Change),
+    Commit { changes: Vec<Change>, asks: Vec<Ask>, has_id: bool },
+    Transact { changes: Vec<Change>, asks: Vec<Ask>, has_id: bool },
+    Append,
+    Tick(i64),
+    StateAt(When),
+    Pages { prefix: usize, size: usize },
+    Diff(When, When),
+    Rollback(When),
+    Fork(When),
+    History(usize),
+    Land,
+}
+
+#[derive(Debug, Clone)]
+struct Step {
+    store: usize,
+    op: Op,
+    fates: Vec<Fate>,
+    reads_refused: usize,
+}
+
+pub fn value() -> impl Strategy<Value = Value> {
+    let number = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    let leaf = prop_oneof![
+        4 => Just(Value::Null),
+        1 => any::<bool>().prop_map(Value::Bool),
+        2 => (0..4_u64).prop_map(|n| json!(n)),
+        1 => prop::sample::select(vec![number("1.0"), number("1e400"), number("-0"), number("12345678901234567890123")]),
+        1 => prop::sample::select(vec!["", "x", "\u{10FFFF}", "\u{0}", "\\\""]).prop_map(|text| json!(text)),
+    ];
+    leaf.prop_recursive(3, 16, 4, |inner| {
+        let member = prop::sample::select(vec!["x", "y", "z", "", "~1/"]);
+        prop_oneof![
+            1 => prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+            4 => prop::collection::vec((member, inner), 0..4).prop_map(|members| {
+                Value::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+            }),
+        ]
+    })
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let key = 0..KEYS.len();
+    prop_oneof![
+        3 => (key.clone(), value()).prop_map(|(key, value)| Change::Put(key, value)),
+        4 => (key.clone(), value()).prop_map(|(key, value)| Change::Patch(key, value)),
+        2 => key.prop_map(Change::Delete),
+    ]
+}
+
+fn ask() -> impl Strategy<Value = Ask> {
+    let (key, off) = (0..KEYS.len(), prop::sample::select(vec![0, 0, 0, -1, 1]));
+    prop_oneof![
+        off.clone().prop_map(Ask::Log),
+        (key.clone(), off).prop_map(|(key, off)| Ask::Document(key, off)),
+        key.clone().prop_map(Ask::Absent),
+        key.prop_map(Ask::Exists),
+    ]
+}
+
+fn when() -> impl Strategy<Value = When> {
+    prop_oneof![Just(When::Head), (-1..12_i64).prop_map(When::Version), (-5..40_i64).prop_map(When::Time),]
+}
+
+fn step(is_faulty: bool) -> impl Strategy<Value = Step> {
+    let changes = || prop::collection::vec(change(), 0..4);
+    let asks = || prop::collection::vec(ask(), 0..4);
+    let op = prop_oneof![
+        6 => change().prop_map(Op::One),
+        4 => (changes(), asks(), any::<bool>()).prop_map(|(changes, asks, has_id)| Op::Commit { changes, asks, has_id }),
+        4 => (changes(), asks(), any::<bool>()).prop_map(|(changes, asks, has_id)| Op::Transact { changes, asks, has_id }),
+        2 => Just(Op::Append),
+        3 => (-2..6_i64).prop_map(Op::Tick),
+        3 => when().prop_map(Op::StateAt),
+        1 => (0..PREFIXES.len(), 1..4_usize).prop_map(|(prefix, size)| Op::Pages { prefix, size }),
+        2 => (when(), when()).prop_map(|(from, to)| Op::Diff(from, to)),
+        2 => when().prop_map(Op::Rollback),
+        1 => when().prop_map(Op::Fork),
+        1 => (0..KEYS.len()).prop_map(Op::History),
+        1 => Just(Op::Land),
+    ];
+    let fate = prop::sample::select(vec![
+        Fate::LoseAnswer,
+        Fate::LoseRequest,
+        Fate::LoseRequest,
+        Fate::Delay,
+        Fate::Refuse,
+        Fate::Pass,
+    ]);
+    let fates = if is_faulty {
+        prop_oneof![3 => Just(Vec::new()), 1 => prop::collection::vec(fate, 1..5)].boxed()
+    } else {
+        Just(Vec::new()).boxed()
+    };
+    let refused =
+        if is_faulty { prop_oneof![4 => Just(0), 1 => 1..3_usize].boxed() } else { Just(0).boxed() };
+    (0..2_usize, op, fates, refused).prop_map(|(store, op, fates, reads_refused)| Step {
+        store,
+        op,
+        fates,
+        reads_refused,
+    })
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Doc {
+    value: Value,
+    /// Its bytes, once they are known: what a patch makes of a value is compared by what it says, and from then on to the byte.
+    json: Option<Bytes>,
+    version: u64,
+    at: i64,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Moment {
+    at: i64,
+    docs: BTreeMap<String, Doc>,
+}
+
+/// A change: its version, its key, what it was, and its value.
+type Told = (u64, String, &'static str, Option<Value>);
+
+#[derive(Debug)]
+struct Model {
+    /// By version; the first is before the first commit.
+    moments: Vec<Moment>,
+    told: Vec<Told>,
+    now: i64,
+}
+
+/// Source: RFC 7396, section 2, word by word.
+fn merge_patch(target: Value, patch: &Value) -> Value {
+    let Value::Object(patch) = patch else {
+        return patch.clone();
+    };
+    let mut members = match target {
+        Value::Object(members) => members,
+        _ => serde_json::Map::new(),
+    };
+    for (name, value) in patch {
+        let old = members.shift_remove(name);
+        if !value.is_null() {
+            members.insert(name.clone(), merge_patch(old.unwrap_or(Value::Null), value));
+        }
+    }
+    Value::Object(members)
+}
+
+impl Model {
+    fn head(&self) -> u64 {
+        self.moments.len() as u64 - 1
+    }
+
+    fn last(&self) -> &Moment {
+        self.moments.last().unwrap()
+    }
+
+    fn version_of(&self, key: &str) -> u64 {
+        self.last().docs.get(key).map_or(0, |doc| doc.version)
+    }
+
+    fn condition(&self, ask: &Ask) -> Condition {
+        let off = |version: u64, off: i64| Version(version.saturating_add_signed(off));
+        match ask {
+            Ask::Log(by) => Condition::Log(off(self.head(), *by)),
+            Ask::Document(key, by) => Condition::Document {
+                key: KEYS[*key].to_owned(),
+                version: off(self.version_of(KEYS[*key]), *by),
+            },
+            Ask::Absent(key) => Condition::Absent(KEYS[*key].to_owned()),
+            Ask::Exists(key) => Condition::Exists(KEYS[*key].to_owned()),
+        }
+    }
+
+    /// Which fail, and what is found, in order.
+    fn failing(&self, conditions: &[Condition]) -> Vec<String> {
+        let mut failing = Vec::new();
+        for condition in conditions {
+            let (holds, said, found) = match condition {
+                Condition::Log(Version(version)) => {
+                    (*version == self.head(), format!("log at {version}"), self.head())
+                }
+                Condition::Document { key, version } => {
+                    let found = self.version_of(key);
+                    (found != 0 && found == version.0, format!("{key} at {version}"), found)
+                }
+                Condition::Absent(key) => {
+                    let found = self.version_of(key);
+                    (found == 0, format!("{key} absent"), found)
+                }
+                Condition::Exists(key) => {
+                    let found = self.version_of(key);
+                    (found != 0, format!("{key} exists"), found)
+                }
+            };
+            if !holds {
+                failing.extend([said, found.to_string()]);
+            }
+        }
+        failing
+    }
+
+    fn apply(&mut self, changes: &[(String, &'static str, Option<Value>, Option<Bytes>)]) {
+        let version = self.head() + 1;
+        let at = if version == 1 { self.now } else { self.last().at.max(self.now) };
+        let mut docs = self.last().docs.clone();
+        for (key, change, value, json) in changes {
+            self.told.push((version, key.clone(), change, value.clone()));
+            match (*change, value.clone()) {
+                ("put", Some(value)) => {
+                    docs.insert(key.clone(), Doc { value, json: json.clone(), version, at });
+                }
+                ("patch", Some(patch)) => {
+                    let old = docs.remove(key).map_or(Value::Null, |doc| doc.value);
+                    let value = merge_patch(old, &patch);
+                    docs.insert(key.clone(), Doc { value, json: None, version, at });
+                }
+                _ => drop(docs.remove(key)),
+            }
+        }
+        self.moments.push(Moment { at, docs });
+    }
+
+    /// The moment, as it is asked for and as it is; its version is `None` if there is no such moment.
+    fn at(&self, when: When) -> (At, Option<usize>) {
+        let head = self.head();
+        match when {
+            When::Head => (At::Head, Some(self.moments.len() - 1)),
+            When::Version(behind) => {
+                let version = head.saturating_add_signed(-behind);
+                (At::Version(Version(version)), (version <= head).then_some(version as usize))
+            }
+            // A log without a commit has a test of its own.
+            When::Time(_) if head == 0 => (At::Version(Version::ZERO), Some(0)),
+            When::Time(behind) => {
+                let time = self.now - behind;
+                let found = (1..self.moments.len()).rev().find(|version| self.moments[*version].at <= time);
+                (At::Time(Timestamp(time)), Some(found.unwrap_or(0)))
+            }
+        }
+    }
+
+    /// Compares, and takes over the bytes of what was patched.
+    fn check(&mut self, version: usize, state: &State, what: &str) {
+        let moment = &mut self.moments[version];
+        assert_eq!(state.version.0 as usize, version, "{what}");
+        assert_eq!(state.at, (version > 0).then_some(Timestamp(moment.at)), "{what}");
+        assert_eq!((state.len(), state.is_empty()), (moment.docs.len(), moment.docs.is_empty()), "{what}");
+        for ((key, found), (wanted_key, wanted)) in state.documents("").zip(&mut moment.docs) {
+            assert_eq!(key, wanted_key, "{what}");
+            let got = (found.value().unwrap(), found.version.0, found.at.0);
+            assert_eq!(got, (wanted.value.clone(), wanted.version, wanted.at), "{what}: {key}");
+            assert_eq!(&found.json, wanted.json.get_or_insert(found.json.clone()), "{what}: {key}");
+        }
+        // What was learnt holds for as long as the document is not changed.
+        let learnt: Vec<_> = moment.docs.iter().map(|(key, doc)| (key.clone(), doc.clone())).collect();
+        for later in &mut self.moments[version + 1..] {
+            for (key, doc) in &learnt {
+                if let Some(same) = later.docs.get_mut(key).filter(|same| same.version == doc.version) {
+                    same.json.clone_from(&doc.json);
+                }
+            }
+        }
+    }
+}
+
+/// What is committed, in the model's words.
+fn made(changes: &[Change]) -> Vec<(String, &'static str, Option<Value>, Option<Bytes>)> {
+    let one = |change: &Change| match change {
+        Change::Put(key, value) => {
+            let json = of(value).bytes().clone();
+            (KEYS[*key].to_owned(), "put", Some(value.clone()), Some(json))
+        }
+        Change::Patch(key, value) => (KEYS[*key].to_owned(), "patch", Some(value.clone()), None),
+        Change::Delete(key) => (KEYS[*key].to_owned(), "delete", None, None),
+    };
+    changes.iter().map(one).collect()
+}
+
+fn asked(changes: &[Change], conditions: &[Condition], id: Option<&EntryId>) -> Changes {
+    let mut asked = Changes::new();
+    for change in changes {
+        asked = match change {
+            Change::Put(key, value) => asked.put(KEYS[*key], of(value)),
+            Change::Patch(key, value) => asked.patch(KEYS[*key], of(value)),
+            Change::Delete(key) => asked.delete(KEYS[*key]),
+        };
+    }
+    asked = conditions.iter().fold(asked, |asked, condition| asked.only_if(condition.clone()));
+    id.map_or(asked.clone(), |id| asked.with_id(id.clone()))
+}
+
+/// What RFC 6902 says of the operations that we use.
+pub fn apply_json_patch(to: &mut Value, operation: &Value) {
+    let path = operation["path"].as_str().unwrap();
+    let (parent, last) = path.rsplit_once('/').unwrap();
+    let last = last.replace("~1", "/").replace("~0", "~");
+    let place = to.pointer_mut(parent).unwrap();
+    let value = operation.get("value").cloned();
+    match (operation["op"].as_str().unwrap(), place) {
+        ("remove", Value::Object(members)) => drop(members.remove(&last).unwrap()),
+        ("remove", Value::Array(items)) => drop(items.remove(last.parse().unwrap())),
+        ("add", Value::Array(items)) if last == "-" => items.push(value.unwrap()),
+        ("add", Value::Array(items)) => items.insert(last.parse().unwrap(), value.unwrap()),
+        ("replace", Value::Array(items)) => items[last.parse::<usize>().unwrap()] = value.unwrap(),
+        ("add", Value::Object(members)) => drop(members.insert(last, value.unwrap())),
+        ("replace", Value::Object(members)) => *members.get_mut(&last).unwrap() = value.unwrap(),
+        other => unreachable!("{other:?}"),
+    }
+}

@@ -1,0 +1,355 @@
+//! Generated steps, each answer compared with the model's.
+
+use super::*;
+
+struct Sequence {
+    backend: Arc<Fault>,
+    clock: Arc<ManualClock>,
+    stores: [Store; 2],
+    model: Model,
+    is_faulty: bool,
+    what: String,
+    forks: usize,
+    ids: usize,
+    unknown: usize,
+}
+
+const NOW: i64 = 1_000;
+
+impl Sequence {
+    fn new(is_faulty: bool, state_bytes_max: u64) -> Self {
+        let (backend, clock) = (faulty(), Arc::new(ManualClock::default()));
+        clock.set(NOW);
+        let build = || {
+            let mut settings = Settings::default();
+            settings.append_timeout = Duration::from_millis(if is_faulty { 25 } else { 20_000 });
+            settings.state_bytes_max = state_bytes_max;
+            let backend = Arc::clone(&backend) as Arc<dyn Backend>;
+            Store::builder(backend).settings(settings).clock(clock.clone()).build()
+        };
+        let stores = [build(), build()];
+        let model = Model { moments: vec![Moment::default()], told: Vec::new(), now: NOW };
+        Self { backend, clock, stores, model, is_faulty, what: String::new(), forks: 0, ids: 0, unknown: 0 }
+    }
+
+    fn log(&self, store: usize) -> Log {
+        log(&self.stores[store % 2])
+    }
+
+    fn id(&mut self) -> EntryId {
+        self.ids += 1;
+        EntryId::new(format!("id-{}", self.ids)).unwrap()
+    }
+
+    /// Until it answers; from the other store after each try that did not.
+    async fn try_until_told<T>(
+        &mut self,
+        store: usize,
+        mut attempt: impl AsyncFnMut(Log) -> Result<T>,
+    ) -> (Result<T>, bool) {
+        let mut was_unknown = false;
+        for number in 0..200 {
+            match attempt(self.log(store + number)).await {
+                Err(error)
+                    if self.is_faulty
+                        && [ErrorKind::Unknown, ErrorKind::Unavailable].contains(&error.kind()) =>
+                {
+                    was_unknown |= error.kind() == ErrorKind::Unknown;
+                    self.unknown += usize::from(error.kind() == ErrorKind::Unknown);
+                }
+                told => return (told, was_unknown),
+            }
+        }
+        unreachable!("{}: never told", self.what);
+    }
+
+    async fn state(&mut self, store: usize, at: At) -> Result<Arc<State>> {
+        self.try_until_told(store, async |log| log.state_at(at).await).await.0
+    }
+
+    async fn check_head(&mut self, store: usize) {
+        let state = self.try_until_told(store, async |log| log.state().await).await.0.unwrap();
+        let what = self.what.clone();
+        self.model.check(self.model.moments.len() - 1, &state, &what);
+    }
+
+    async fn step(&mut self, step: &Step) {
+        let store = step.store;
+        let what = self.what.clone();
+        if self.is_faulty {
+            self.backend.plan(step.fates.iter().copied());
+            self.backend.refuse_reads(step.reads_refused);
+        }
+        match &step.op {
+            Op::One(change) if !self.is_faulty => {
+                let log = self.log(store);
+                let receipt = match change {
+                    Change::Put(key, value) => log.put(KEYS[*key], of(value)).await,
+                    Change::Patch(key, value) => log.patch(KEYS[*key], of(value)).await,
+                    Change::Delete(key) => log.delete(KEYS[*key]).await,
+                };
+                self.model.apply(&made(std::slice::from_ref(change)));
+                assert_eq!(receipt.unwrap().version.0, self.model.head(), "{what}");
+            }
+            Op::One(change) => {
+                self.commit(store, std::slice::from_ref(change), &[], true, false).await;
+            }
+            Op::Commit { changes, asks, has_id } => self.commit(store, changes, asks, *has_id, false).await,
+            Op::Transact { changes, asks, has_id } => self.commit(store, changes, asks, *has_id, true).await,
+            Op::Append => {
+                let entry = Entry::new(event("beside")).with_id(self.id());
+                let told = self.try_until_told(store, async |log| log.append(entry.clone()).await).await.0;
+                self.model.apply(&[]);
+                assert_eq!(told.unwrap().version.0, self.model.head(), "{what}");
+            }
+            Op::Tick(by) => {
+                self.model.now += by;
+                self.clock.set(self.model.now);
+                return;
+            }
+            Op::StateAt(when) => {
+                let (at, wanted) = self.model.at(*when);
+                match (self.state(store, at).await, wanted) {
+                    (Ok(state), Some(version)) => self.model.check(version, &state, &what),
+                    (Err(error), None) => {
+                        assert_eq!(error.kind(), ErrorKind::NotFound, "{what}");
+                        assert_eq!(error.fact("found"), Some(&*self.model.head().to_string()), "{what}");
+                    }
+                    other => unreachable!("{what}: {other:?}"),
+                }
+            }
+            Op::Pages { prefix, size } => {
+                let state = self.state(store, At::Head).await.unwrap();
+                let prefix = PREFIXES[*prefix];
+                let (mut keys, mut after) = (Vec::new(), None::<String>);
+                loop {
+                    let page = state.after(prefix, after.as_deref()).take(*size);
+                    let page: Vec<_> = page.map(|(key, _)| key.to_owned()).collect();
+                    let Some(last) = page.last() else { break };
+                    after = Some(last.clone());
+                    keys.extend(page);
+                }
+                let wanted = self.model.last().docs.keys().filter(|key| key.starts_with(prefix));
+                assert!(keys.iter().eq(wanted), "{what}: {keys:?}");
+            }
+            Op::Diff(from, to) => self.diff(store, *from, *to).await,
+            Op::Rollback(when) => self.rollback(store, *when).await,
+            Op::Fork(when) => self.fork(store, *when).await,
+            Op::History(key) => {
+                let read = async |log: Log| {
+                    let (mut history, mut found) = (log.history(KEYS[*key]), Vec::new());
+                    loop {
+                        let page = history.next_page().await?;
+                        if page.is_empty() {
+                            return Ok(found);
+                        }
+                        found.extend(page);
+                    }
+                };
+                let found = self.try_until_told(store, read).await.0;
+                if self.model.head() == 0 {
+                    assert_eq!(found.unwrap_err().kind(), ErrorKind::NotFound, "{what}");
+                    return;
+                }
+                let found: Vec<Told> = found
+                    .unwrap()
+                    .into_iter()
+                    .map(|one| (one.version.0, KEYS[*key].to_owned(), one.change, one.value))
+                    .collect();
+                let told = self.model.told.iter().rev().filter(|(_, found, ..)| found == KEYS[*key]);
+                assert!(told.eq(found.iter()), "{what}: {found:?}");
+            }
+            Op::Land => drop(self.backend.land().await),
+        }
+        self.check_head(store).await;
+    }
+
+    async fn commit(
+        &mut self,
+        store: usize,
+        changes: &[Change],
+        asks: &[Ask],
+        has_id: bool,
+        is_transaction: bool,
+    ) {
+        let what = self.what.clone();
+        let conditions: Vec<_> = asks.iter().map(|ask| self.model.condition(ask)).collect();
+        let failing = self.model.failing(&conditions);
+        let id = (has_id || self.is_faulty).then(|| self.id());
+        let wanted = asked(changes, &conditions, id.as_ref());
+        let told = if is_transaction {
+            let version = self.model.head();
+            let seen = Arc::new(AtomicUsize::new(0));
+            let is_faulty = self.is_faulty;
+            let told = self
+                .try_until_told(store, async |log| {
+                    log.transact(|state| {
+                        seen.fetch_add(1, Ordering::SeqCst);
+                        assert!(is_faulty || state.version.0 == version, "{what}: an old state");
+                        Ok(wanted.clone())
+                    })
+                    .await
+                })
+                .await;
+            assert!(is_faulty || seen.load(Ordering::SeqCst) == 1, "{what}: run {seen:?} times");
+            told.0
+        } else {
+            self.try_until_told(store, async |log| log.commit(wanted.clone()).await).await.0
+        };
+        match told {
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Conflict, "{what}: {error}");
+                let facts = error.facts().filter(|(name, _)| ["failed", "found"].contains(name));
+                let facts: Vec<_> = facts.map(|(_, value)| value.to_owned()).collect();
+                assert_eq!(facts, failing, "{what}");
+                assert!(!failing.is_empty(), "{what}: {error}");
+            }
+            Ok(receipt) => {
+                assert_eq!(failing, Vec::<String>::new(), "{what}");
+                assert_eq!(receipt.is_none(), changes.is_empty(), "{what}");
+                let Some(receipt) = receipt else { return };
+                self.model.apply(&made(changes));
+                assert_eq!((receipt.version.0, receipt.id), (self.model.head(), id.clone()), "{what}");
+                assert!(self.is_faulty || !receipt.repeated, "{what}");
+                if id.is_some() {
+                    // Once more, from elsewhere: it was done.
+                    let again = self.try_until_told(store + 1, async |log| log.commit(wanted.clone()).await);
+                    let again = again.await.0.unwrap().unwrap();
+                    assert_eq!((again.version.0, again.repeated), (self.model.head(), true), "{what}");
+                }
+            }
+        }
+    }
+
+    async fn diff(&mut self, store: usize, from: When, to: When) {
+        let what = self.what.clone();
+        let ((at_from, from), (at_to, to)) = (self.model.at(from), self.model.at(to));
+        let told = self.try_until_told(store, async |log| log.diff(at_from, at_to).await).await.0;
+        let (Some(from), Some(to)) = (from, to) else {
+            assert_eq!(told.unwrap_err().kind(), ErrorKind::NotFound, "{what}");
+            return;
+        };
+        let diff = told.unwrap();
+        assert_eq!((diff.from.0 as usize, diff.to.0 as usize), (from, to), "{what}");
+        let [from, to] = [from, to].map(|version| &self.model.moments[version].docs);
+        let keys: std::collections::BTreeSet<_> = from.keys().chain(to.keys()).collect();
+        let value = |docs: &BTreeMap<String, Doc>, key: &str| docs.get(key).map(|doc| doc.value.clone());
+        let wanted: Vec<_> = keys
+            .into_iter()
+            .map(|key| (key.clone(), value(from, key), value(to, key)))
+            .filter(|(_, from, to)| from != to)
+            .collect();
+        let found: Vec<_> =
+            diff.differences.iter().map(|one| (one.key.clone(), one.from.clone(), one.to.clone())).collect();
+        assert_eq!(found, wanted, "{what}");
+        let object = |docs: &BTreeMap<String, Doc>| {
+            Value::Object(docs.iter().map(|(key, doc)| (key.clone(), doc.value.clone())).collect())
+        };
+        let mut patched = object(from);
+        for operation in diff.json_patch().as_array().unwrap() {
+            apply_json_patch(&mut patched, operation);
+        }
+        assert_eq!(patched, object(to), "{what}: {}", diff.json_patch());
+    }
+
+    async fn rollback(&mut self, store: usize, when: When) {
+        let what = self.what.clone();
+        let (at, version) = self.model.at(when);
+        let (told, was_unknown) = self.try_until_told(store, async |log| log.rollback(at).await).await;
+        let Some(version) = version else {
+            assert_eq!(told.unwrap_err().kind(), ErrorKind::NotFound, "{what}");
+            return;
+        };
+        // What says the same in other words stays as it is.
+        let (wanted, now) = (&self.model.moments[version].docs, &self.model.last().docs);
+        let puts = wanted
+            .iter()
+            .filter(|(key, doc)| now.get(*key).is_none_or(|now| now.value != doc.value))
+            .map(|(key, doc)| (key.clone(), "put", Some(doc.value.clone()), doc.json.clone()));
+        let deletes = now.keys().filter(|key| !wanted.contains_key(*key));
+        let changes: Vec<_> = puts.chain(deletes.map(|key| (key.clone(), "delete", None, None))).collect();
+        let receipt = told.unwrap();
+        assert!(was_unknown || receipt.is_none() == changes.is_empty(), "{what}: {receipt:?}");
+        if !changes.is_empty() {
+            self.model.apply(&changes);
+        }
+        assert!(receipt.is_none_or(|receipt| receipt.version.0 == self.model.head()), "{what}");
+    }
+
+    async fn fork(&mut self, store: usize, when: When) {
+        let what = self.what.clone();
+        self.forks += 1;
+        let name = LogId::new("acme", "fork", &format!("f-{}", self.forks)).unwrap();
+        let (at, version) = self.model.at(when);
+        let (told, was_unknown) = self.try_until_told(store, async |log| log.fork(&name, at).await).await;
+        let Some(version) = version else {
+            assert_eq!(told.unwrap_err().kind(), ErrorKind::NotFound, "{what}");
+            return;
+        };
+        match told {
+            Ok(receipt) => assert_eq!(receipt.version, Version(1), "{what}"),
+            // Its first try was carried out.
+            Err(error) => assert!(was_unknown && error.kind() == ErrorKind::Conflict, "{what}: {error}"),
+        }
+        let (fork, clone) = (name.clone(), &self.stores[(store + 1) % 2].clone());
+        let state =
+            self.try_until_told(store, async |_| clone.log(fork.clone()).state().await).await.0.unwrap();
+        assert_eq!(state.version, Version(1), "{what}");
+        let found =
+            state.documents("").map(|(key, doc)| (key.to_owned(), doc.value().unwrap(), doc.version.0));
+        let wanted = &self.model.moments[version].docs;
+        let wanted = wanted.iter().map(|(key, doc)| (key.clone(), doc.value.clone(), 1));
+        assert!(found.eq(wanted), "{what}");
+    }
+}
+
+fn long() -> bool {
+    std::env::var_os("ICECORE_LONG").is_some()
+}
+
+async fn generated(count: usize, is_faulty: bool) {
+    let count = if long() { 50 * count } else { count };
+    let seed = std::env::var("ICECORE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x1CE_u64);
+    println!("seed {seed}, {count} sequences");
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let mut runner =
+        TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    let sequences = proptest::collection::vec(step(is_faulty), 1..40);
+    let mut unknown = 0;
+    for number in 0..count {
+        let steps = sequences.new_tree(&mut runner).unwrap().current();
+        let mut run = Sequence::new(is_faulty, [0, 1 << 30][number % 2]);
+        for (place, step) in steps.iter().enumerate() {
+            run.what = format!("sequence {number}, step {place}: {step:?}");
+            run.step(step).await;
+        }
+        run.what = format!("sequence {number}, at its end");
+        run.is_faulty = true;
+        run.backend.land().await;
+        for store in 0..2 {
+            run.check_head(store).await;
+            for version in 0..run.model.moments.len() {
+                let state = run.state(store, At::Version(Version(version as u64))).await.unwrap();
+                run.model.check(version, &state, &run.what);
+            }
+        }
+        run.backend.refuse_reads(0);
+        let verified = run.stores[0].verify(&LogPrefix::all(), |_| ()).await.unwrap();
+        assert!(verified.damage.is_empty(), "{}", run.what);
+        unknown += run.unknown;
+    }
+    assert!(!is_faulty || unknown > count / 4, "{unknown} unknown outcomes say nothing");
+}
+
+#[tokio::test]
+async fn generated_sequences_over_two_stores_answer_as_the_model_does() {
+    generated(120, false).await;
+}
+
+#[tokio::test]
+async fn generated_sequences_with_lost_answers_apply_each_change_once() {
+    generated(30, true).await;
+}
+
+// A backend that is slow, or shows something else than there is.
