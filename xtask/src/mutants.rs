@@ -3,6 +3,7 @@
 //! The table is the source of `docs/promises.md`. A test checks that each place to break is still there, so that no row
 //! speaks of code that has gone; `cargo xtask mutants` breaks each in a copy of the repository and runs its test.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -60,8 +61,10 @@ impl Copy {
         let source = root.join("source");
         fs::create_dir_all(&source).map_err(|error| format!("{}: {error}", source.display()))?;
         let copy = Self { root, servers: Servers::start()? };
-        for file in run::tracked_files()? {
-            copy.restore(&file)?;
+        let files: BTreeSet<PathBuf> = run::tracked_files()?.into_iter().collect();
+        remove_others(&source, &source, &files).map_err(|error| format!("{}: {error}", source.display()))?;
+        for file in &files {
+            copy.restore(file)?;
         }
         Ok(copy)
     }
@@ -115,6 +118,19 @@ impl Copy {
         }
         Ok(output.status.success())
     }
+}
+
+/// Removes what was copied once and is no more.
+fn remove_others(source: &Path, folder: &Path, files: &BTreeSet<PathBuf>) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            remove_others(source, &path, files)?;
+        } else if path.strip_prefix(source).is_ok_and(|file| !files.contains(file)) {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

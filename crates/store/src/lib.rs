@@ -11,7 +11,7 @@
 //! | `open` | what must be known of a log before the first append |
 //! | [`ids`], `id_runs` | which ids a log has: recent ones in memory, older ones in id runs; their bytes |
 //! | [`chain`] | the checks that every read makes |
-//! | [`read`], [`tail`] | events by version and time, forward and backward; and as they come |
+//! | [`read`], `pages`, [`tail`] | events by version and time, forward and backward; and as they come |
 //! | [`state`] | the documents that a log's commits make: changed in transactions, read as they were |
 //! | [`verify`], [`copy`] | over whole stores |
 
@@ -22,6 +22,7 @@ pub mod copy;
 mod id_runs;
 pub mod ids;
 mod open;
+mod pages;
 pub mod read;
 mod rounds;
 mod sealing;

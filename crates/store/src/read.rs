@@ -8,6 +8,7 @@ use icecore_log::{
 };
 
 use crate::chain::{self, Chain};
+use crate::pages::Pages;
 use crate::{Log, open};
 
 /// Which part of a log to read, both ends included.
@@ -226,7 +227,7 @@ impl Reader<'_> {
         Ok(if self.range.reverse {
             State::Backward(Box::new(Backward { next: last, first, chain, newer: None, step: 1 }))
         } else {
-            State::Forward(Forward { next: first, last, chain, stored: VecDeque::new() })
+            State::Forward(Forward::new(first, last, chain))
         })
     }
 }
@@ -260,16 +261,20 @@ struct Forward {
     next: Version,
     last: Version,
     chain: Chain,
+    pages: Pages,
     /// Read and not yet opened.
     stored: VecDeque<StoredCommit>,
 }
 
 impl Forward {
+    fn new(next: Version, last: Version, chain: Chain) -> Self {
+        Self { next, last, chain, pages: Pages::default(), stored: VecDeque::new() }
+    }
+
     /// The next commits. What is good before a damaged one is given first: the damage is still there at the next call.
     async fn next_page(&mut self, log: &Log) -> Result<Vec<RecordedCommit>> {
         if self.stored.is_empty() && self.next <= self.last {
-            let left = usize::try_from(self.last.0 - self.next.0 + 1).unwrap_or(usize::MAX);
-            let page = good_page(log, self.next, PageLimit::WHOLE.commits(left)).await?;
+            let page = self.pages.next(log, self.next, self.last).await?;
             if page.commits.is_empty() {
                 return Err(if page.boundary >= self.next {
                     trimmed(&log.id, self.next, page.boundary)
@@ -341,8 +346,7 @@ impl Backward {
     /// The commits from `low` to the next, in their order; `None` if they are too much to hold at once.
     async fn block(&self, log: &Log, low: Version) -> Result<Option<Vec<RecordedCommit>>> {
         let mut commits: Vec<RecordedCommit> = Vec::new();
-        let mut block =
-            Forward { next: low, last: self.next, chain: self.chain.clone(), stored: VecDeque::new() };
+        let mut block = Forward::new(low, self.next, self.chain.clone());
         let mut bytes = 0;
         while block.next <= self.next {
             if bytes >= OPENED_BYTES_MAX {

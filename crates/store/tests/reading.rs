@@ -1,12 +1,15 @@
 //! Reading and tailing.
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
+#[path = "support/hooked.rs"]
+mod hooked;
 mod support;
 #[path = "support/watched.rs"]
 mod watched;
 
 use std::sync::Arc;
 
+use hooked::Hooked;
 use icecore_log::{Backend, Entry, ErrorKind, Event, LogId, Timestamp, Version};
 use icecore_store::{Range, RecordedCommit, Store, Tailed};
 use support::*;
@@ -256,4 +259,40 @@ async fn a_trim_that_passes_a_search_by_time_leaves_an_answer() {
     let gone = log(&store).version_at(Timestamp(55)).await.unwrap();
 
     assert_eq!((later, gone), (Some(Version(7)), None));
+}
+
+/// Who reads one page pays for one; who goes on has the next one while it is busy with the last.
+#[tokio::test]
+async fn a_page_is_read_ahead_once_a_second_one_was_asked_for() {
+    let hooked = Arc::new(Hooked::default());
+    let store = Store::new(Arc::clone(&hooked) as Arc<dyn Backend>);
+    let log = log(&store);
+    // Two a page.
+    let mut state = 1_u64;
+    let mut letter = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b'a' + u8::try_from(state >> 60).unwrap())
+    };
+    for _ in 1..=10 {
+        let text: String = (0..5_000_000).map(|_| letter()).collect();
+        log.append(event(&text)).await.unwrap();
+    }
+    let pages = || hooked.reads.load(std::sync::atomic::Ordering::SeqCst);
+    let mut reader = log.read(Range::default());
+    let (mut seen, mut read) = (Vec::new(), Vec::new());
+    loop {
+        let before = pages();
+        let page = reader.next_page().await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        seen.extend(page.iter().map(|commit| commit.version.0));
+        // What was begun is carried out.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        read.push(pages() - before);
+    }
+
+    assert_eq!(seen, (1..=10).collect::<Vec<_>>());
+    // With the first comes the log's secret; of each that is stored together, the reader gives one at a time.
+    assert_eq!(read, [2, 0, 2, 0, 1, 0, 1, 0, 0, 0]);
 }

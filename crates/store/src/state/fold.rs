@@ -6,7 +6,7 @@ use icecore_log::{Error, ErrorKind, Head, Header, LogId, PageLimit, Result, Vers
 use moka::sync::Cache;
 
 use crate::chain::Chain;
-use crate::read::good_page;
+use crate::pages::Pages;
 use crate::state::document::State;
 use crate::state::event::DocumentEvent;
 use crate::{Log, open};
@@ -90,10 +90,10 @@ impl Log {
 
     async fn go_on(&self, folded: Folded, to: Version) -> Result<Folded> {
         let Folded { mut state, mut chain } = folded;
+        let mut pages = Pages::default();
         while state.version < to {
             let next = state.version.next();
-            let left = usize::try_from(to.0 - state.version.0).unwrap_or(usize::MAX);
-            let page = good_page(self, next, PageLimit::WHOLE.commits(left)).await?;
+            let page = pages.next(self, next, to).await?;
             if page.commits.is_empty() {
                 return Err(self.not_there(next, page.boundary));
             }

@@ -18,6 +18,8 @@ use super::writer::{make_durable, make_logs, too_large};
 type Result<T> = std::result::Result<T, Fault>;
 
 const CREATING: &str = "creating a commit";
+/// The most runs in a statement: those of several commits are matched with their rows one by one.
+const STATEMENT_RUNS: usize = 256;
 /// A statement ends with the commit that reaches so many bytes.
 const STATEMENT_BYTES: usize = 32 << 20;
 /// How often what could not be decided is looked at again. Each time, another writer rolled back, or a connection broke.
@@ -141,11 +143,11 @@ pub(super) async fn create(pool: &Arc<Pool>, runs: &[Run], mode: Mode, deadline:
 /// How many of these one statement takes.
 fn full(tasks: &[&mut Task<'_>]) -> usize {
     let mut bytes = 0;
-    let last = tasks.iter().position(|task| {
+    let last = tasks.iter().take(STATEMENT_RUNS).position(|task| {
         bytes += task.piece().iter().map(StoredCommit::len).sum::<usize>();
         bytes >= STATEMENT_BYTES
     });
-    last.map_or(tasks.len(), |at| at + 1)
+    last.map_or(tasks.len().min(STATEMENT_RUNS), |at| at + 1)
 }
 
 /// Sends a statement for all; and if another writer is in the way of one of them, a statement for each.

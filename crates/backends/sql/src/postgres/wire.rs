@@ -80,9 +80,10 @@ WHERE NOT EXISTS (SELECT 1 FROM logs l WHERE l.name = u.name)";
 ///
 /// Every statement takes its slots in the same order, or two of them could wait for each other.
 pub(super) const CREATE: &str = "
-WITH wanted AS (
-  SELECT u.run, l.id, u.version
-  FROM unnest($1::bytea[], $2::bytea[], $3::bigint[]) WITH ORDINALITY AS u (name, previous, version, run)
+WITH wanted AS MATERIALIZED (
+  SELECT u.run, l.id, u.version, u.header_crc, u.body_crc, u.header, u.body
+  FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bytea[], $7::bytea[])
+    WITH ORDINALITY AS u (name, previous, version, header_crc, body_crc, header, body, run)
   JOIN logs l ON l.name = u.name
   WHERE u.version > l.boundary AND CASE
     WHEN u.version = l.boundary + 1 AND NOT EXISTS (SELECT 1 FROM commits c WHERE c.log = l.id) THEN true
@@ -92,10 +93,7 @@ WITH wanted AS (
   END
 ), firsts AS (
   INSERT INTO commits (log, version, header_crc, body_crc, header, body)
-  SELECT w.id, w.version, c.header_crc, c.body_crc, c.header, c.body
-  FROM unnest($4::bigint[], $5::bigint[], $6::bytea[], $7::bytea[]) WITH ORDINALITY AS c (header_crc, body_crc, header, body, run)
-  JOIN wanted w ON w.run = c.run
-  ORDER BY w.id
+  SELECT id, version, header_crc, body_crc, header, body FROM wanted ORDER BY id
   ON CONFLICT (log, version) DO NOTHING
   RETURNING log
 ), others AS (
@@ -107,7 +105,7 @@ WITH wanted AS (
   JOIN firsts f ON f.log = w.id
   ORDER BY w.id, c.version
 )
-SELECT w.run FROM firsts f JOIN wanted w ON w.id = f.log";
+SELECT run FROM wanted WHERE id IN (SELECT log FROM firsts)";
 
 /// For each run a row of its log with the head, once for each of its slots that is filled.
 pub(super) const SLOTS: &str = "
