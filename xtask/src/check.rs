@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::run::{self, Counts, Outcome, command, succeed};
 use crate::test::python;
+use crate::wheel;
 
 pub fn run() -> Outcome<Counts> {
     let cargo = run::cargo_path();
@@ -32,16 +33,17 @@ pub fn run() -> Outcome<Counts> {
     step("Python", || {
         let ruff = python("ruff");
         let mypy = python("mypy");
-        succeed(&mut command(
-            &ruff,
-            &["check", "--quiet", "--select", "B,E,F,I,SIM,UP,W", "--line-length", "120", "examples"],
-        ))?;
-        succeed(&mut command(&ruff, &["format", "--quiet", "--check", "--line-length", "120", "examples"]))?;
+        let files = ["examples", "crates/python"];
+        let rules = ["check", "--quiet", "--select", "B,E,F,I,SIM,UP,W", "--line-length", "120"];
+        succeed(&mut command(&ruff, &[&rules[..], &files].concat()))?;
+        let format = ["format", "--quiet", "--check", "--line-length", "120"];
+        succeed(&mut command(&ruff, &[&format[..], &files].concat()))?;
+        let strict = ["--strict", "--cache-dir", "target/mypy"];
         // Penguiflow has no types to check against.
-        succeed(&mut command(
-            &mypy,
-            &["--strict", "--ignore-missing-imports", "--cache-dir", "target/mypy", "examples"],
-        ))
+        succeed(&mut command(&mypy, &[&strict[..], &["--ignore-missing-imports", "examples"]].concat()))?;
+        let tested_in = wheel::tool("python");
+        let package = ["--python-executable", &tested_in, "crates/python"];
+        succeed(command(&mypy, &[&strict[..], &package].concat()).env("MYPYPATH", "crates/python/python"))
     })?;
     let mut counts = Counts::default();
     step("unit tests, and conformance on memory and file", || {

@@ -7,6 +7,7 @@ mod quickstart;
 mod run;
 mod servers;
 mod test;
+mod wheel;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,8 @@ cargo xtask COMMAND
   services COMMAND …
                   runs a command with the servers that the tests need, such as
                   `cargo xtask services cargo nextest run --all-features -p icecore-object`
+  wheel [--release]
+                  builds the Python package into target/wheels
   mutants [TEST …]
                   breaks the code in a copy, promise by promise, and looks whether the tests notice
   bench [ROUNDS] [NAME …]
@@ -35,11 +38,13 @@ fn main() -> ExitCode {
         Some("check") => check::run().map(|counts| println!("{}", counts.line())),
         Some("test") => test::run(flag("--yes"), flag("--long")),
         Some("bench") => {
-            let own = ["run", "--release", "--quiet", "--package", "icecore-bench", "--"];
+            let own =
+                ["run", "--release", "--quiet", "--package", "icecore-bench", "--features", "postgres", "--"];
             let given = arguments.iter().skip(1).map(String::as_str);
             run::cargo(&own.into_iter().chain(given).collect::<Vec<_>>())
         }
         Some("services") => servers::run(&arguments.iter().skip(1).map(String::as_str).collect::<Vec<_>>()),
+        Some("wheel") => wheel::run(flag("--release")),
         Some("mutants") => mutants::run(&arguments.iter().skip(1).map(String::as_str).collect::<Vec<_>>()),
         Some("help" | "--help" | "-h") | None => {
             print!("{HELP}");

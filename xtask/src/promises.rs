@@ -311,8 +311,8 @@ pub const PROMISES: &[Promise] = &[
         test: "two_batches_in_opposite_order_do_not_wait_for_each_other",
         broken: "slots are taken in the order of the call",
         file: POSTGRES_WIRE,
-        find: "  ORDER BY w.id\n  ON CONFLICT",
-        replace: "  ON CONFLICT",
+        find: "FROM wanted ORDER BY id\n  ON CONFLICT",
+        replace: "FROM wanted\n  ON CONFLICT",
     },
     Promise {
         promise: "A log that another writer holds on PostgreSQL delays only itself.",

@@ -91,11 +91,12 @@ pub fn count(command: &mut Command) -> Outcome<Counts> {
     Ok(counts)
 }
 
-/// What a line of a runner's summary says: nextest's `Summary`, or cargo test's `test result`.
+/// What a line of a runner's summary says: nextest's `Summary`, cargo test's `test result`, or the last one of pytest.
 fn counted(line: &str) -> Counts {
     let line = without_colours(line);
-    let is_nextest = line.trim_start().starts_with("Summary [");
-    if !is_nextest && !line.starts_with("test result:") {
+    let line = line.trim().trim_matches('=').trim();
+    let is_nextest = line.starts_with("Summary [");
+    if !is_nextest && !is_of_pytest(line) && !line.starts_with("test result:") {
         return Counts::default();
     }
     let words: Vec<&str> = line.split([' ', ',', ';', '.']).filter(|word| !word.is_empty()).collect();
@@ -103,7 +104,21 @@ fn counted(line: &str) -> Counts {
         let counts = words.windows(2).filter(|pair| names.contains(&pair[1]));
         counts.filter_map(|pair| pair[0].parse::<u64>().ok()).sum()
     };
-    Counts { passed: before(&["passed"]), failed: before(&["failed", "timed"]) }
+    Counts { passed: before(&["passed"]), failed: before(&["failed", "timed", "error", "errors"]) }
+}
+
+/// Such as `1 failed, 12 passed, 2 errors in 3.21s`; a minute and more is followed by `(0:01:02)`.
+fn is_of_pytest(line: &str) -> bool {
+    const OUTCOMES: [&str; 9] =
+        ["passed", "failed", "error", "errors", "skipped", "deselected", "warning", "warnings", "xfailed"];
+    let Some((outcomes, time)) = line.rsplit_once(" in ") else { return false };
+    let is_time =
+        time.split(' ').next().and_then(|time| time.strip_suffix('s')?.parse::<f64>().ok()).is_some();
+    let is_outcome = |one: &str| {
+        one.split_once(' ')
+            .is_some_and(|(count, outcome)| count.parse::<u64>().is_ok() && OUTCOMES.contains(&outcome))
+    };
+    is_time && outcomes.split(", ").all(is_outcome)
 }
 
 fn without_colours(line: &str) -> String {
@@ -132,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_summaries_of_both_runners_are_counted() {
+    fn the_summaries_of_cargos_runners_are_counted() {
         let nextest =
             "     Summary [   4.8s] 32 tests run: 29 passed (1 slow), 2 failed, 1 timed out, 0 skipped";
         let cargo = "test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.02s";
@@ -140,6 +155,18 @@ mod tests {
         assert_eq!(counted(nextest), Counts { passed: 29, failed: 3 });
         assert_eq!(counted(cargo), Counts { passed: 3, failed: 1 });
         assert_eq!(counted("12 passed, 1 failed"), Counts::default());
+    }
+
+    #[test]
+    fn the_summary_of_pytest_is_counted() {
+        let quiet = "1 failed, 200 passed, 2 skipped, 3 errors in 9.43s";
+        let framed = "======== 12 passed, 1 warning in 62.10s (0:01:02) ========";
+
+        assert_eq!(counted(quiet), Counts { passed: 200, failed: 4 });
+        assert_eq!(counted(framed), Counts { passed: 12, failed: 0 });
+        assert_eq!(counted("1 error in 0.10s"), Counts { passed: 0, failed: 1 });
+        assert_eq!(counted("3 passed in a row"), Counts::default());
+        assert_eq!(counted("assert 2 failed in 1.0s"), Counts::default());
     }
 
     #[test]

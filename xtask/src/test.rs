@@ -7,11 +7,15 @@ use icecore_services::{azurite, moto, pgbouncer, postgres};
 
 use crate::run::{self, Counts, Outcome, command, succeed};
 use crate::servers::Servers;
-use crate::{check, quickstart};
+use crate::{check, quickstart, wheel};
 
 const NEXTEST: &str = "0.9.143";
 const RUFF: &str = "0.17.6";
 const MYPY: &str = "2.4.1";
+const MATURIN: &str = "1.16.0";
+const PYTEST: &str = "9.2.0";
+const PYTEST_ASYNCIO: &str = "1.5.0";
+const PYTEST_TIMEOUT: &str = "2.4.0";
 const MOTO: &str = "5.2.5";
 const AZURITE: &str = "3.35.0";
 
@@ -49,6 +53,8 @@ pub fn run(yes: bool, long: bool) -> Outcome {
         &cargo,
         &["test", "--quiet", "--doc", "--workspace", "--all-features"],
     ))?);
+    println!("\n== the Python package");
+    counts.add(wheel::test()?);
     println!("\n== quickstart");
     match quickstart::run() {
         Ok(()) => counts.passed += 1,
@@ -110,10 +116,17 @@ fn find_missing() -> Vec<Missing> {
             commands: vec![words(&format!("cargo install cargo-nextest --version {NEXTEST} --locked"))],
         });
     }
-    let wants_tools =
-        !says(&python("ruff"), &["--version"], RUFF) || !says(&python("mypy"), &["--version"], MYPY);
+    let wants_tools = [("ruff", RUFF), ("mypy", MYPY), ("maturin", MATURIN)]
+        .iter()
+        .any(|(tool, version)| !says(&python(tool), &["--version"], version));
+    let pytest =
+        format!("pytest=={PYTEST} pytest-asyncio=={PYTEST_ASYNCIO} pytest-timeout=={PYTEST_TIMEOUT}");
+    let frozen = command(&wheel::tool("pip"), &["freeze"]).output().map(|output| output.stdout);
+    let frozen = String::from_utf8_lossy(&frozen.unwrap_or_default()).into_owned();
+    let wants_pytest = !pytest.split(' ').all(|wanted| frozen.lines().any(|line| line == wanted));
     let wants_moto = moto::version().as_deref() != Ok(MOTO);
-    if (wants_tools || wants_moto) && !says(&python("pip"), &["--version"], "pip") {
+    let wants_environment = (wants_tools || wants_moto) && !says(&python("pip"), &["--version"], "pip");
+    if wants_environment || wants_pytest {
         // Debian's python3 comes without what makes a virtual environment.
         if !says("python3", &["-c", "import ensurepip, venv; print('venv')"], "venv") {
             missing.push(Missing {
@@ -121,6 +134,8 @@ fn find_missing() -> Vec<Missing> {
                 commands: from_debian("python3 python3-venv"),
             });
         }
+    }
+    if wants_environment {
         missing.push(Missing {
             what: "a virtual environment in target/tools, for the tools below".to_owned(),
             commands: vec![words("python3 -m venv target/tools")],
@@ -128,8 +143,23 @@ fn find_missing() -> Vec<Missing> {
     }
     if wants_tools {
         missing.push(Missing {
-            what: format!("ruff {RUFF} and mypy {MYPY}, in target/tools: they check the Python files"),
-            commands: vec![words(&format!("target/tools/bin/pip install --quiet ruff=={RUFF} mypy=={MYPY}"))],
+            what: format!(
+                "ruff {RUFF}, mypy {MYPY} and maturin {MATURIN}, in target/tools: they check the Python files and build the package"
+            ),
+            commands: vec![words(&format!(
+                "target/tools/bin/pip install --quiet ruff=={RUFF} mypy=={MYPY} maturin=={MATURIN}"
+            ))],
+        });
+    }
+    if wants_pytest {
+        missing.push(Missing {
+            what: format!(
+                "pytest {PYTEST} and two plugins, in target/python, where the Python package is tested"
+            ),
+            commands: vec![
+                words("python3 -m venv target/python"),
+                words(&format!("target/python/bin/pip install --quiet {pytest}")),
+            ],
         });
     }
     if wants_moto {

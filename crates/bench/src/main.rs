@@ -6,12 +6,14 @@ mod file;
 mod many;
 mod measure;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod reading;
 
 use icecore::{Error, ErrorKind, Result};
 use measure::Report;
 
-const HELP: &str = "icecore-bench [ROUNDS] [NAME …]\n\nNames: memory, file, reading, many-logs. By default all but many-logs, which takes minutes.";
+const HELP: &str = "icecore-bench [ROUNDS] [NAME …]\n\nNames: memory, file, reading, postgres (a build with that feature), many-logs. By default all but many-logs, which takes minutes.";
 
 fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -55,6 +57,10 @@ async fn run(rounds: usize, names: &[&String]) -> Result<()> {
     if wanted("reading") {
         reading::back(&mut report).await?;
         reading::verify(&mut report).await?;
+    }
+    #[cfg(feature = "postgres")]
+    if wanted("postgres") {
+        postgres::appends(&mut report).await?;
     }
     if wanted("many-logs") {
         many::logs(&mut report).await?;

@@ -250,7 +250,7 @@ async fn write(cli: &Cli, work: impl AsyncFnOnce(&Store) -> Result<ExitCode>) ->
     done.and_then(|code| shut.map(|()| code))
 }
 
-/// As [`write`], but makes no store: what changes a log that must be there has nothing to do in a new one.
+/// As [`write()`], but makes no store: what changes a log that must be there has nothing to do in a new one.
 async fn write_existing(cli: &Cli, work: impl AsyncFnOnce(&Store) -> Result<ExitCode>) -> Result<ExitCode> {
     drop(look(cli).await?);
     write(cli, work).await

@@ -1,0 +1,125 @@
+//! PostgreSQL: a store in a schema, against statements written by hand in the same server.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use icecore::{Error, ErrorKind, Event, LogId, Result, Store};
+use icecore_services::postgres::{Database, Server, sql};
+use sqlx::{Connection, PgConnection};
+use tokio::task::JoinSet;
+
+use crate::measure::{Report, Round, seconds, text};
+use crate::memory::all;
+
+const TASKS: usize = 64;
+const APPENDS: usize = 300;
+const ROWS: usize = TASKS * APPENDS;
+/// Bytes of a header and of a body, as the store writes them for an event of 1 KiB.
+const HEADER: usize = 260;
+const BODY: usize = 1_080;
+/// Connections that the store writes through.
+const WRITERS: usize = 2;
+
+pub async fn appends(report: &mut Report) -> Result<()> {
+    let server = Server::start(&[]).map_err(said)?;
+    let (mut unnest, mut one, mut sixteen) = (Vec::new(), Vec::new(), Vec::new());
+    let mut batches = Vec::new();
+    for _ in 0..report.rounds() {
+        let database = Database::create(&server.url()).map_err(said)?;
+        let store = icecore::open(&database.url()).await?;
+        // The first append of a log opens it, which is not what is measured.
+        write(&store, 1).await?;
+        let before = transactions(&database)?;
+        let ours = seconds(write(&store, APPENDS)).await?;
+        // One that writes is one create; the question itself is another.
+        let creates = (transactions(&database)? - before - 1).max(1);
+        store.shut_down().await?;
+        let batch = ROWS.div_ceil(creates);
+        batches.push(batch);
+        let round = |yardstick| Round { ours, yardstick };
+        unnest.push(round(rows(&database, batch, WRITERS).await?));
+        one.push(round(rows(&database, 1, 1).await?));
+        sixteen.push(round(rows(&database, 1, 16).await?));
+    }
+    batches.sort_unstable();
+    let batch = batches[batches.len() / 2];
+    for (rounds, yardstick, target) in [
+        (&unnest, format!("UNNEST by hand, {batch} rows a statement, {WRITERS} connections"), "1.20x"),
+        (&one, "rows one by one, 1 connection".to_owned(), "0.13x (8 times as fast)"),
+        (&sixteen, "rows one by one, 16 connections".to_owned(), "0.45x (2.2 times as fast)"),
+    ] {
+        let what = "PostgreSQL, 64 tasks, events of 1 KiB, a log each";
+        report.add(what, rounds, ROWS as f64, "appends/s", &yardstick, target);
+    }
+    Ok(())
+}
+
+fn said(error: String) -> Error {
+    Error::new(ErrorKind::Unavailable, "PostgreSQL").advise(error)
+}
+
+fn failed(error: sqlx::Error) -> Error {
+    said(error.to_string())
+}
+
+async fn write(store: &Store, appends: usize) -> Result<()> {
+    let mut running = JoinSet::new();
+    for task in 0..TASKS {
+        let log = store.log(LogId::new("acme", "bench", &task.to_string())?);
+        let data = Bytes::from(text(1 << 10, task as u64));
+        running.spawn(async move {
+            for _ in 0..appends {
+                log.append(Event::new("said", data.clone())).await?;
+            }
+            Ok(())
+        });
+    }
+    all(&mut running).await
+}
+
+/// How many transactions have written so far.
+fn transactions(database: &Database) -> Result<usize> {
+    let count = sql(&database.url(), &["SELECT txid_current()"]).map_err(said)?;
+    count.parse().map_err(|_| said(format!("txid_current is {count}")))
+}
+
+/// Seconds for the same rows in a table of their own, so many a statement, on so many connections at once.
+async fn rows(database: &Database, batch: usize, connections: usize) -> Result<f64> {
+    let make = "DROP TABLE IF EXISTS bare; CREATE TABLE bare (log bigint, version bigint, header bytea, body bytea, PRIMARY KEY (log, version));
+        ALTER TABLE bare ALTER body SET STORAGE EXTERNAL";
+    let mut statements: Vec<&str> = make.split(';').collect();
+    statements.push("CHECKPOINT");
+    sql(&database.url(), &statements).map_err(said)?;
+    let mut open = Vec::new();
+    for _ in 0..connections {
+        open.push(PgConnection::connect(&database.url()).await.map_err(failed)?);
+    }
+    let share = ROWS / connections;
+    let started = Instant::now();
+    let mut running = JoinSet::new();
+    for (number, connection) in open.into_iter().enumerate() {
+        running.spawn(insert(connection, number * share, share, batch));
+    }
+    all(&mut running).await?;
+    Ok(started.elapsed().as_secs_f64())
+}
+
+async fn insert(mut connection: PgConnection, first: usize, count: usize, batch: usize) -> Result<()> {
+    let (header, body) = (text(HEADER, first as u64), text(BODY, first as u64));
+    for from in (first..first + count).step_by(batch) {
+        let numbers: Vec<i64> =
+            (from..(from + batch).min(first + count)).map(|number| number as i64).collect();
+        let versions = vec![1_i64; numbers.len()];
+        let (headers, bodies) = (vec![&header[..]; numbers.len()], vec![&body[..]; numbers.len()]);
+        let statement = "INSERT INTO bare SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[]) ON CONFLICT DO NOTHING RETURNING log";
+        sqlx::query(statement)
+            .bind(numbers)
+            .bind(versions)
+            .bind(headers)
+            .bind(bodies)
+            .fetch_all(&mut connection)
+            .await
+            .map_err(failed)?;
+    }
+    Ok(())
+}

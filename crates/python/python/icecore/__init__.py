@@ -1,0 +1,73 @@
+"""Icecore: logs whose commits are created once and never changed, over any storage system.
+
+Everything that waits is a coroutine, for whichever event loop runs it: a store, and what comes from it, may be shared
+by loops and threads.
+"""
+
+import atexit
+import os
+
+from ._errors import (
+    ConflictError,
+    CorruptError,
+    Error,
+    InvalidError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+    UnknownOutcomeError,
+)
+from ._log import EventLike, Log
+from ._native import (
+    Change,
+    Changes,
+    Copied,
+    Diff,
+    Difference,
+    Document,
+    Event,
+    Head,
+    Receipt,
+    RecordedEvent,
+    Verified,
+    _after_fork,
+    _at_exit,
+    encode_json,
+)
+from ._state import State
+from ._store import Store, copy, open
+from ._stream import Stream
+
+__all__ = [
+    "Change",
+    "Changes",
+    "ConflictError",
+    "Copied",
+    "CorruptError",
+    "Diff",
+    "Difference",
+    "Document",
+    "Error",
+    "Event",
+    "EventLike",
+    "Head",
+    "InvalidError",
+    "Log",
+    "NotFoundError",
+    "Receipt",
+    "RecordedEvent",
+    "RefusedError",
+    "State",
+    "Store",
+    "Stream",
+    "UnavailableError",
+    "UnknownOutcomeError",
+    "Verified",
+    "copy",
+    "encode_json",
+    "open",
+]
+
+atexit.register(_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,162 @@
+"""One log of a store."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from ._call import wait
+from ._errors import UnavailableError
+from ._native import Change, Changes, Diff, Document, Event, Head, NativeLog, Receipt, RecordedEvent
+from ._state import State
+from ._stream import Stream
+
+EventLike: TypeAlias = Event | dict[str, Any]
+"""An event, or a dict with the names of its arguments."""
+
+_TRANSACT_SECONDS = 30.0
+
+
+class Log:
+    """One log, whether it exists or not. Made by :meth:`Store.log`."""
+
+    __slots__ = ("__weakref__", "_native")
+
+    def __init__(self, native: NativeLog) -> None:
+        self._native = native
+
+    @property
+    def name(self) -> str:
+        """``tenant/kind/key``, escaped."""
+        return self._native.name
+
+    @property
+    def tenant(self) -> str:
+        """The tenant, unescaped."""
+        return self._native.tenant
+
+    @property
+    def kind(self) -> str:
+        """The kind, unescaped."""
+        return self._native.kind
+
+    @property
+    def key(self) -> str:
+        """The key, unescaped."""
+        return self._native.key
+
+    def __repr__(self) -> str:
+        return f"Log({self.name!r})"
+
+    async def append(
+        self, events: EventLike | Iterable[EventLike], id: str | None = None, expect: int | None = None
+    ) -> Receipt:
+        """Appends one event or several, all or nothing. When it answers, they are as durable as the system declares.
+
+        With an ``id`` a retry is harmless: the first receipt comes back. ``expect`` is the log's last version, 0 if it
+        has none; if it is another by then, that is a ConflictError. A call that is cancelled is withdrawn if it was not
+        sent yet; if it was, it may be there. Of an open store, appends that are begun in one thread without waiting in
+        between are committed in that order.
+        """
+        return await wait(self._native.append(events, id, expect))
+
+    async def resolve(self, id: str) -> Receipt | None:
+        """Whether the entry with this id is in the log, for certain: after an UnknownOutcomeError."""
+        return await wait(self._native.resolve(id))
+
+    async def head(self) -> Head | None:
+        """Where the log ends; ``None`` if it has no commit."""
+        return await wait(self._native.head())
+
+    def read(self, from_: int | None = None, to: int | None = None, reverse: bool = False) -> Stream[RecordedEvent]:
+        """The events from one version through another, as the log is when the first is asked for."""
+        return Stream(self._native.read(from_, to, reverse))
+
+    def tail(self, from_: int | None = None) -> Stream[RecordedEvent]:
+        """The events from this version on, by default from the first, and those that come: it has no end."""
+        return Stream(self._native.tail(from_))
+
+    async def put(
+        self, key: str, value: Any, *, id: str | None = None, actor: str | None = None, trace: str | None = None
+    ) -> Receipt:
+        """Sets a document, whatever it was. ``bytes`` are taken as JSON text, and kept as they are."""
+        return _receipt(await wait(self._native.put(key, value, id, actor, trace)))
+
+    async def patch(
+        self, key: str, patch: Any, *, id: str | None = None, actor: str | None = None, trace: str | None = None
+    ) -> Receipt:
+        """Patches a document by a JSON merge patch (RFC 7396), in which ``None`` removes a member."""
+        return _receipt(await wait(self._native.patch(key, patch, id, actor, trace)))
+
+    async def delete(
+        self, key: str, *, id: str | None = None, actor: str | None = None, trace: str | None = None
+    ) -> Receipt:
+        """Deletes a document, if it is there."""
+        return _receipt(await wait(self._native.delete(key, id, actor, trace)))
+
+    async def state(self, at: int | datetime | None = None) -> State:
+        """The documents as they are, behind a version, or as they were at a time."""
+        return State(await wait(self._native.state(at)))
+
+    async def document(self, key: str, at: int | datetime | None = None) -> Document | None:
+        """One document, with its exact text and the commit that changed it last."""
+        return (await self.state(at)).document(key)
+
+    async def get(self, key: str, default: Any = None) -> Any:
+        """The value of one document."""
+        return (await self.state()).get(key, default)
+
+    async def commit(self, changes: Changes) -> Receipt | None:
+        """Commits changes, all of them or none, if every condition holds; ``None`` if there are none."""
+        return await wait(self._native.change(changes))
+
+    async def transact(self, decide: Callable[[State], Changes], id: str | None = None) -> Receipt | None:
+        """Reads the state, has ``decide`` say what to change, and commits that if nothing was appended meanwhile.
+
+        Else it decides again, on the state as it is then. It is called in this thread, perhaps several times, so it
+        should do nothing but decide. With an ``id`` it is committed once. If others are first for 30 seconds, that is
+        an UnavailableError.
+        """
+        until = time.monotonic() + _TRANSACT_SECONDS
+        while True:
+            state = await self.state()
+            changes = decide(state)
+            if not isinstance(changes, Changes):
+                raise TypeError(f"a transaction's function returns Changes, not {type(changes).__name__}")
+            if id is not None:
+                changes.with_id(id)
+            done, receipt = await wait(self._native.change_at(changes, state.version))
+            if done:
+                return receipt
+            if time.monotonic() > until:
+                advice = "Others were always first. Nothing was written: retry"
+                raise UnavailableError(
+                    f"Unavailable while changing a log's state, log={self.name}. {advice}", [("log", self.name)], advice
+                )
+            await asyncio.sleep(0)
+
+    async def diff(self, a: int | datetime, b: int | datetime | None = None) -> Diff:
+        """What differs between the documents at two moments; the second is now by default."""
+        return await wait(self._native.diff(a, b))
+
+    async def rollback(self, to: int | datetime) -> Receipt | None:
+        """Makes the documents what they were, by a new commit; ``None`` if they are."""
+        return await wait(self._native.rollback(to))
+
+    async def fork(self, new: str | Log, at: int | datetime | None = None) -> Receipt:
+        """Begins a new log with the documents of this one, as they are or were."""
+        name = new.name if isinstance(new, Log) else new
+        return await wait(self._native.fork(name, at))
+
+    def history(self, key: str) -> Stream[Change]:
+        """Who changed a document, when, in which commit: newest first."""
+        return Stream(self._native.history(key))
+
+
+def _receipt(receipt: Receipt | None) -> Receipt:
+    if receipt is None:
+        raise AssertionError("a change was committed without a receipt")
+    return receipt

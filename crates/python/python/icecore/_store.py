@@ -1,0 +1,72 @@
+"""A store of logs."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import overload
+
+from . import _native
+from ._call import wait
+from ._log import Log
+from ._native import Copied, NativeStore, Verified
+from ._stream import Stream
+
+
+class Store:
+    """Logs in one storage system, opened on first use.
+
+    It may be shared by event loops and threads, but not by a forked process.
+    """
+
+    __slots__ = ("__weakref__", "_native")
+
+    def __init__(self, url: str, read_only: bool = False) -> None:
+        self._native = NativeStore(url, read_only)
+
+    async def open(self) -> None:
+        """Opens it now, if it is not open. A store that was closed is not opened again."""
+        await wait(self._native.open())
+
+    async def aclose(self) -> None:
+        """Closes it: locks are released. Calls after that are refused."""
+        await wait(self._native.close())
+
+    async def __aenter__(self) -> Store:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    @overload
+    def log(self, name: str, /) -> Log: ...
+    @overload
+    def log(self, tenant: str, kind: str, key: str, /) -> Log: ...
+    def log(self, *name: str) -> Log:
+        """A log, by its escaped name such as ``acme/session/s-1``, or by tenant, kind and key, each any text."""
+        return Log(self._native.log(*name))
+
+    def logs(self, prefix: str = "") -> Stream[str]:
+        """The escaped names of the logs that begin so."""
+        return Stream(self._native.logs(prefix))
+
+    async def verify(self, prefix: str = "") -> Verified:
+        """Reads all that is under a prefix, and checks it."""
+        return await wait(self._native.verify(prefix))
+
+    def __repr__(self) -> str:
+        return f"Store({self._native.redacted()!r})"
+
+
+async def open(url: str, read_only: bool = False) -> Store:
+    """Opens a store: ``memory:``, ``file:PATH``, ``sqlite:PATH``, ``postgres://…``, ``s3://…``, ``gs://…`` or ``az://…``."""
+    store = Store(url, read_only)
+    await store.open()
+    return store
+
+
+async def copy(from_store: Store, to_store: Store, prefix: str = "") -> Copied:
+    """Copies logs from one store to another, byte for byte. A second call copies what is new."""
+    return await wait(_native.copy(from_store._native, to_store._native, prefix))

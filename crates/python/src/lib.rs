@@ -1,0 +1,45 @@
+//! The native half of the Python package `icecore`. What users call is in `python/icecore`; a call of theirs comes here, is carried out
+//! on Tokio, and completes an asyncio future of the caller's loop.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `runtime` | the one Tokio runtime, the thread that wakes event loops, and what a fork and an exit mean for both |
+//! | `call` | a call under way: from a Rust future to an asyncio future, completed in batches |
+//! | `stream` | pages of what is read, for `async for` |
+//! | `json`, `values` | Python values into JSON, text, numbers and times, or an `InvalidError` |
+//! | `error` | our errors as Python exceptions |
+//! | `event`, `state`, `log`, `store` | the classes |
+
+#![expect(missing_debug_implementations, reason = "Python holds these, and prints them by `__repr__`")]
+
+mod call;
+mod error;
+mod event;
+mod json;
+mod log;
+mod runtime;
+mod state;
+mod store;
+mod stream;
+mod values;
+
+/// `icecore._native`.
+#[pyo3::pymodule]
+mod _native {
+    #[pymodule_export]
+    use crate::call::{Call, Finished};
+    #[pymodule_export]
+    use crate::event::{Event, Receipt, RecordedEvent};
+    #[pymodule_export]
+    use crate::json::encode_json;
+    #[pymodule_export]
+    use crate::log::{Head, NativeLog};
+    #[pymodule_export]
+    use crate::runtime::{after_fork, at_exit};
+    #[pymodule_export]
+    use crate::state::{Change, Changes, Diff, Difference, Document, NativeState};
+    #[pymodule_export]
+    use crate::store::{Copied, NativeStore, Verified, copy};
+    #[pymodule_export]
+    use crate::stream::NativeStream;
+}

@@ -1,0 +1,312 @@
+//! A log's documents: as they are, what changes them, and what differs.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use icecore::{Condition, Json, State};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+
+use crate::error::checked;
+use crate::event::{self, said};
+use crate::json::{decode, encode};
+use crate::runtime::lock;
+use crate::values::{Id, Number, Text, datetime};
+
+/// A value as a document's.
+pub fn json(value: &Bound<'_, PyAny>) -> PyResult<Json> {
+    let text = encode(value)?;
+    checked(value.py(), Json::text(text))
+}
+
+/// The documents of a log at a version.
+#[pyclass(frozen, module = "icecore._native")]
+pub struct NativeState(pub Arc<State>);
+
+#[pymethods]
+impl NativeState {
+    #[getter]
+    fn version(&self) -> u64 {
+        self.0.version.0
+    }
+
+    #[getter]
+    fn at<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.0.at.map(|time| datetime(py, time)).transpose()
+    }
+
+    fn keys(&self, prefix: Text) -> Vec<String> {
+        self.0.documents(&prefix.0).map(|(key, _)| key.to_owned()).collect()
+    }
+
+    fn document(&self, key: &Bound<'_, PyString>) -> Option<Document> {
+        // No document's key holds half of a surrogate pair.
+        let document = self.0.get(key.to_str().ok()?)?;
+        Some(Document(document.clone()))
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// A JSON value under a key.
+#[pyclass(frozen, module = "icecore")]
+pub struct Document(icecore::Document);
+
+#[pymethods]
+impl Document {
+    #[getter]
+    fn raw<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.json)
+    }
+
+    fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        decode(py, &self.0.json)
+    }
+
+    #[getter]
+    fn version(&self) -> u64 {
+        self.0.version.0
+    }
+
+    #[getter]
+    fn at<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        datetime(py, self.0.at)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Document(version={}, raw=<{} bytes>)", self.0.version, self.0.json.len())
+    }
+}
+
+/// Changes of one log. Each method adds to it and gives it back.
+#[pyclass(frozen, module = "icecore")]
+pub struct Changes(Mutex<icecore::Changes>);
+
+impl Changes {
+    pub fn given(&self) -> icecore::Changes {
+        lock(&self.0).clone()
+    }
+
+    fn and(&self, more: impl FnOnce(icecore::Changes) -> icecore::Changes) {
+        let mut changes = lock(&self.0);
+        *changes = more(std::mem::take(&mut *changes));
+    }
+}
+
+#[pymethods]
+impl Changes {
+    #[new]
+    fn new() -> Self {
+        Self(Mutex::default())
+    }
+
+    fn put<'py>(slf: Bound<'py, Self>, key: Text, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
+        let json = json(value)?;
+        Bound::get(&slf).and(|changes| changes.put(key.0, json));
+        Ok(slf)
+    }
+
+    fn patch<'py>(slf: Bound<'py, Self>, key: Text, patch: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
+        let json = json(patch)?;
+        Bound::get(&slf).and(|changes| changes.patch(key.0, json));
+        Ok(slf)
+    }
+
+    fn delete(slf: Bound<'_, Self>, key: Text) -> Bound<'_, Self> {
+        Bound::get(&slf).and(|changes| changes.delete(key.0));
+        slf
+    }
+
+    fn event<'py>(slf: Bound<'py, Self>, event: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
+        let event = event::event(event)?;
+        Bound::get(&slf).and(|changes| changes.event(event));
+        Ok(slf)
+    }
+
+    fn only_if_log(slf: Bound<'_, Self>, version: Number) -> Bound<'_, Self> {
+        only_if(slf, Condition::Log(version.version()))
+    }
+
+    fn only_if_new(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        only_if(slf, Condition::Log(icecore::Version::ZERO))
+    }
+
+    fn only_if_document(slf: Bound<'_, Self>, key: Text, version: Number) -> Bound<'_, Self> {
+        only_if(slf, Condition::Document { key: key.0, version: version.version() })
+    }
+
+    fn only_if_absent(slf: Bound<'_, Self>, key: Text) -> Bound<'_, Self> {
+        only_if(slf, Condition::Absent(key.0))
+    }
+
+    fn only_if_exists(slf: Bound<'_, Self>, key: Text) -> Bound<'_, Self> {
+        only_if(slf, Condition::Exists(key.0))
+    }
+
+    fn with_id(slf: Bound<'_, Self>, id: Id) -> Bound<'_, Self> {
+        Bound::get(&slf).and(|changes| changes.with_id(id.0));
+        slf
+    }
+
+    fn by(slf: Bound<'_, Self>, actor: Text) -> Bound<'_, Self> {
+        Bound::get(&slf).and(|changes| changes.by(actor.0));
+        slf
+    }
+
+    fn in_trace(slf: Bound<'_, Self>, trace: Text) -> Bound<'_, Self> {
+        Bound::get(&slf).and(|changes| changes.in_trace(trace.0));
+        slf
+    }
+
+    /// Whether there is something to commit.
+    fn __bool__(&self) -> bool {
+        !lock(&self.0).is_empty()
+    }
+}
+
+fn only_if(slf: Bound<'_, Changes>, condition: Condition) -> Bound<'_, Changes> {
+    Bound::get(&slf).and(|changes| changes.only_if(condition));
+    slf
+}
+
+/// What differs between two states.
+#[pyclass(frozen, module = "icecore")]
+pub struct Diff {
+    /// The version of the first.
+    #[pyo3(get)]
+    from_version: u64,
+    /// The version of the second.
+    #[pyo3(get)]
+    to_version: u64,
+    /// Documents that differ.
+    #[pyo3(get)]
+    differences: Vec<Py<Difference>>,
+    patch: Py<PyBytes>,
+}
+
+impl Diff {
+    pub fn make(py: Python<'_>, diff: icecore::state::Diff) -> PyResult<Py<PyAny>> {
+        let patch = PyBytes::new(py, diff.json_patch().to_string().as_bytes()).unbind();
+        let text = |value: Option<serde_json::Value>| value.map(|value| Bytes::from(value.to_string()));
+        let differences = diff
+            .differences
+            .into_iter()
+            .map(|one| Py::new(py, Difference { key: one.key, from: text(one.from), to: text(one.to) }));
+        let differences = differences.collect::<PyResult<_>>()?;
+        let made = Self { from_version: diff.from.0, to_version: diff.to.0, differences, patch };
+        Ok(Bound::new(py, made)?.into_any().unbind())
+    }
+}
+
+#[pymethods]
+impl Diff {
+    fn json_patch<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        decode(py, self.patch.as_bytes(py))
+    }
+
+    fn __len__(&self) -> usize {
+        self.differences.len()
+    }
+
+    fn __repr__(&self) -> String {
+        let Self { from_version, to_version, differences, .. } = self;
+        format!("Diff({from_version} to {to_version}, <{} differences>)", differences.len())
+    }
+}
+
+/// A document that differs.
+#[pyclass(frozen, module = "icecore")]
+pub struct Difference {
+    /// Its key.
+    #[pyo3(get)]
+    key: String,
+    from: Option<Bytes>,
+    to: Option<Bytes>,
+}
+
+#[pymethods]
+impl Difference {
+    /// `add`, `remove` or `replace`.
+    #[getter]
+    fn change(&self) -> &'static str {
+        match (&self.from, &self.to) {
+            (None, _) => "add",
+            (_, None) => "remove",
+            _ => "replace",
+        }
+    }
+
+    #[getter]
+    fn from_<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.from.as_ref().map(|text| decode(py, text)).transpose()
+    }
+
+    #[getter]
+    fn to<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.to.as_ref().map(|text| decode(py, text)).transpose()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Difference({} {:?})", self.change(), self.key)
+    }
+}
+
+/// A change of a document.
+#[pyclass(frozen, module = "icecore")]
+pub struct Change {
+    changed: icecore::state::Changed,
+    value: Option<Bytes>,
+}
+
+impl Change {
+    pub fn make(py: Python<'_>, changed: icecore::state::Changed) -> PyResult<Py<PyAny>> {
+        let value = changed.value.as_ref().map(|value| Bytes::from(value.to_string()));
+        Ok(Bound::new(py, Self { changed, value })?.into_any().unbind())
+    }
+}
+
+#[pymethods]
+impl Change {
+    #[getter]
+    fn version(&self) -> u64 {
+        self.changed.version.0
+    }
+
+    #[getter]
+    fn at<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        datetime(py, self.changed.at)
+    }
+
+    #[getter]
+    fn actor(&self) -> Option<&str> {
+        said(&self.changed.actor)
+    }
+
+    #[getter]
+    fn trace(&self) -> Option<&str> {
+        said(&self.changed.trace)
+    }
+
+    #[getter]
+    fn id(&self) -> Option<&str> {
+        self.changed.id.as_ref().map(|id| id.as_str())
+    }
+
+    /// `put`, `patch` or `delete`.
+    #[getter]
+    fn change(&self) -> &'static str {
+        self.changed.change
+    }
+
+    /// The value that was put, or the patch; `None` of a delete.
+    #[getter]
+    fn value<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.value.as_ref().map(|text| decode(py, text)).transpose()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Change({} at version {})", self.changed.change, self.changed.version)
+    }
+}

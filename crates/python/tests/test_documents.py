@@ -1,0 +1,207 @@
+"""Documents: put, read as they were, changed in transactions."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import icecore
+import pytest
+from icecore import Changes, State
+
+
+async def test_a_document_is_kept_to_the_byte(log: icecore.Log) -> None:
+    await log.put("cart", b'{"total": 3.50, "n": 12345678901234567890123}')
+
+    state = await log.state()
+
+    assert state.raw("cart") == b'{"total": 3.50, "n": 12345678901234567890123}'
+    assert state["cart"] == {"total": 3.5, "n": 12345678901234567890123}
+    assert await log.get("cart") == state["cart"]
+    document = await log.document("cart")
+    assert document is not None and document.version == 1 and document.json() == state["cart"]
+    assert document.at == state.at and document.raw == state.raw("cart")
+
+
+async def test_a_state_is_a_mapping(log: icecore.Log) -> None:
+    await log.commit(Changes().put("a", 1).put("steps/1", None).put("steps/2", [2]))
+
+    state = await log.state()
+
+    assert dict(state) == {"a": 1, "steps/1": None, "steps/2": [2]}
+    assert (len(state), list(state), state.version) == (3, ["a", "steps/1", "steps/2"], 1)
+    assert state.under("steps/") == ["steps/1", "steps/2"]
+    assert "a" in state and "b" not in state and "\ud800" not in state
+    assert 3 not in state  # type: ignore[comparison-overlap]
+    assert state.get("b", 7) == 7 and state.document("b") is None
+    state["steps/2"].append(3)
+    assert state["steps/2"] == [2]
+    for missing in ("b", "\ud800"):
+        with pytest.raises(KeyError):
+            state[missing]
+        with pytest.raises(KeyError):
+            state.raw(missing)
+
+
+async def test_a_state_before_the_first_commit_is_empty(log: icecore.Log) -> None:
+    state = await log.state()
+
+    assert (state.version, state.at, dict(state)) == (0, None, {})
+    assert await log.get("cart") is None
+    assert await log.get("cart", {}) == {}
+
+
+async def test_a_state_is_read_as_it_was(log: icecore.Log) -> None:
+    await log.put("n", 1)
+    first = await log.state()
+    await asyncio.sleep(0.01)
+    await log.put("n", 2)
+    assert first.at is not None
+
+    assert (await log.state(1))["n"] == 1
+    assert dict(await log.state(0)) == {}
+    assert (await log.state(first.at))["n"] == 1
+    assert (await log.state(first.at.astimezone()))["n"] == 1
+    assert dict(await log.state(first.at - timedelta(seconds=1))) == {}
+    assert (await log.state(datetime.now(UTC) + timedelta(days=1)))["n"] == 2
+    with pytest.raises(icecore.NotFoundError):
+        await log.state(3)
+    with pytest.raises(icecore.InvalidError):
+        await log.state(datetime.now())
+    with pytest.raises(icecore.InvalidError):
+        await log.state(datetime(1, 1, 1, tzinfo=UTC))
+    with pytest.raises(TypeError):
+        await log.state("1")  # type: ignore[arg-type]
+
+
+async def test_patch_and_delete(log: icecore.Log) -> None:
+    await log.put("cart", {"items": ["tea"], "total": 3}, actor="ada", trace="t-1", id="p-1")
+    await log.patch("cart", {"total": None, "paid": True}, actor="bob")
+    assert await log.get("cart") == {"items": ["tea"], "paid": True}
+    await log.delete("cart")
+    assert await log.get("cart") is None
+
+    changes = [change async for change in log.history("cart")]
+
+    assert [(change.change, change.value, change.version) for change in changes] == [
+        ("delete", None, 3),
+        ("patch", {"total": None, "paid": True}, 2),
+        ("put", {"items": ["tea"], "total": 3}, 1),
+    ]
+    assert [(change.actor, change.trace, change.id) for change in changes] == [
+        (None, None, None),
+        ("bob", None, None),
+        ("ada", "t-1", "p-1"),
+    ]
+    assert changes[0].at >= changes[2].at
+    assert (await log.put("cart", {"items": ["tea"], "total": 3}, actor="ada", trace="t-1", id="p-1")).repeated
+
+
+async def test_conditions(log: icecore.Log) -> None:
+    done = await log.commit(Changes().put("a", 1).only_if_absent("a").only_if_new().only_if_log(0))
+    assert done is not None and done.version == 1
+    await log.commit(Changes().put("b", 1).only_if_exists("a").only_if_document("a", 1))
+
+    failing = Changes().put("a", 2).only_if_absent("a").only_if_document("b", 1).only_if_exists("c")
+    with pytest.raises(icecore.ConflictError) as caught:
+        await log.commit(failing)
+
+    failed = [value for name, value in caught.value.facts if name == "failed"]
+    assert failed == ["a absent", "b at 1", "c exists"]
+    assert caught.value.advice is not None and caught.value.advice in str(caught.value)
+    assert await log.get("a") == 1
+
+
+async def test_changes_hold_events_too_and_are_committed_once(log: icecore.Log) -> None:
+    changes = Changes().put("a", 1).event({"kind": "noted", "data": 1}).delete("b").patch("c", {"d": 1})
+    changes = changes.with_id("c-1").by("ada").in_trace("t")
+
+    first = await log.commit(changes)
+    again = await log.commit(changes)
+
+    assert first is not None and again is not None and again.repeated
+    events = [event async for event in log.read()]
+    assert {(event.actor, event.trace, event.id) for event in events} == {("ada", "t", "c-1")}
+    assert [event.kind for event in events][1] == "noted"
+    assert await log.commit(Changes()) is None
+    assert not Changes() and changes
+
+
+async def test_transactions_of_many_tasks_lose_no_update(log: icecore.Log) -> None:
+    def more(state: State) -> Changes:
+        return Changes().put("n", state.get("n", 0) + 1)
+
+    async def some() -> None:
+        for _ in range(5):
+            await log.transact(more)
+
+    await asyncio.gather(*(some() for _ in range(10)))
+
+    assert await log.get("n") == 50
+
+
+async def test_a_transaction_with_an_id_is_committed_once(log: icecore.Log) -> None:
+    def more(state: State) -> Changes:
+        return Changes().put("n", state.get("n", 0) + 1)
+
+    first = await log.transact(more, id="t-1")
+    await log.put("other", 1)
+    again = await log.transact(more, id="t-1")
+
+    assert first is not None and again is not None
+    assert again.repeated and again.version == first.version
+    assert await log.get("n") == 1
+
+
+async def test_what_a_transaction_decides_on_is_its_own_affair(log: icecore.Log) -> None:
+    class Mine(Exception):
+        pass
+
+    def fail(_: State) -> Changes:
+        raise Mine
+
+    with pytest.raises(Mine):
+        await log.transact(fail)
+    with pytest.raises(TypeError, match="returns Changes"):
+        await log.transact(lambda _: None)  # type: ignore[arg-type, return-value]
+    with pytest.raises(icecore.ConflictError):
+        await log.transact(lambda _: Changes().put("a", 1).only_if_exists("b"))
+    assert await log.transact(lambda _: Changes()) is None
+    assert await log.head() is None
+
+
+async def test_what_differs(log: icecore.Log) -> None:
+    await log.commit(Changes().put("a", {"x": 1}).put("b", None).put("d", 0))
+    await log.commit(Changes().put("a", {"x": 2}).delete("b").put("c", [1]))
+
+    diff = await log.diff(1)
+
+    assert (diff.from_version, diff.to_version, len(diff)) == (1, 2, 3)
+    assert [(one.key, one.change, one.from_, one.to) for one in diff.differences] == [
+        ("a", "replace", {"x": 1}, {"x": 2}),
+        ("b", "remove", None, None),
+        ("c", "add", None, [1]),
+    ]
+    assert {(step["op"], step["path"]) for step in diff.json_patch()} == {
+        ("replace", "/a/x"),
+        ("remove", "/b"),
+        ("add", "/c"),
+    }
+    assert len(await log.diff(1, 1)) == 0
+
+
+async def test_rollback_and_fork(store: icecore.Store, log: icecore.Log) -> None:
+    await log.put("n", 1)
+    await log.put("n", 2)
+    fork = store.log("acme", "session", "fork")
+
+    back = await log.rollback(1)
+    begun = await log.fork(fork, at=2)
+
+    assert back is not None and back.version == 3
+    assert await log.rollback(1) is None
+    assert await log.get("n") == 1
+    assert (begun.log, begun.version) == (fork.name, 1)
+    assert await fork.get("n") == 2
+    with pytest.raises(icecore.ConflictError):
+        await log.fork(fork.name)
+    with pytest.raises(icecore.InvalidError):
+        await log.fork("no name")

@@ -1,0 +1,61 @@
+//! `wheel`: the Python package, built by maturin; and its tests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::run::{self, Counts, Outcome, command, succeed};
+use crate::test::python;
+
+/// The environment that the package is installed in for its tests.
+const TESTED_IN: &str = "target/python";
+
+/// A tool of the virtual environment of the package's tests.
+pub fn tool(name: &str) -> String {
+    run::root().join(TESTED_IN).join("bin").join(name).to_string_lossy().into_owned()
+}
+
+/// Builds the wheel, and says how large it is.
+pub fn run(is_release: bool) -> Outcome {
+    let wheel = build(is_release)?;
+    let bytes = fs::metadata(&wheel).map_err(|error| format!("{}: {error}", wheel.display()))?.len();
+    println!("{}: {:.1} MB", wheel.display(), bytes as f64 / 1e6);
+    Ok(())
+}
+
+/// Builds the package, installs it in an environment of its own, and runs its tests there.
+pub fn test() -> Outcome<Counts> {
+    let wheel = build(false)?;
+    let wheel = wheel.to_string_lossy();
+    let install = ["install", "--quiet", "--force-reinstall", "--no-deps", &*wheel];
+    succeed(&mut command(&tool("pip"), &install))?;
+    run::count(&mut command(
+        &tool("python"),
+        &["-m", "pytest", "--color", "no", "--quiet", "crates/python/tests"],
+    ))
+}
+
+fn build(is_release: bool) -> Outcome<PathBuf> {
+    // One folder a profile, emptied before: what is in it is what was built.
+    let profile = if is_release { "release" } else { "dev" };
+    let into = Path::new("target/wheels").join(profile);
+    let folder = run::root().join(&into);
+    if folder.exists() {
+        fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
+    let into = into.to_string_lossy();
+    let arguments = [
+        "build",
+        "--quiet",
+        "--locked",
+        "--manifest-path",
+        "crates/python/Cargo.toml",
+        "--profile",
+        profile,
+        "--out",
+        &*into,
+    ];
+    succeed(&mut command(&python("maturin"), &arguments))?;
+    let built = fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut wheels = built.filter_map(|entry| Some(entry.ok()?.path()));
+    wheels.next().ok_or_else(|| format!("there is no wheel in {}", folder.display()))
+}
