@@ -45,7 +45,7 @@ impl Document {
     /// log.put("cart", Json::of(&Cart { items: vec!["tea".into()] })?).await?;
     /// let cart: Cart = log.document("cart").await?.unwrap().read()?;
     /// assert_eq!(cart.items, ["tea"]);
-    /// # icecore_log::Result::Ok(()) }).unwrap();
+    /// # Ok::<_, icecore_log::Error>(()) }).unwrap();
     /// ```
     ///
     /// # Errors

@@ -96,7 +96,7 @@ impl Log {
     ///     .await?;
     /// }
     /// assert_eq!(log.document("count").await?.unwrap().read::<u64>()?, 3);
-    /// # icecore_log::Result::Ok(()) }).unwrap();
+    /// # Ok::<_, icecore_log::Error>(()) }).unwrap();
     /// ```
     ///
     /// # Errors
