@@ -69,7 +69,8 @@ async fn appends(rounds: usize, tasks: usize, appends: usize) -> Result<Vec<Roun
     Ok(measured)
 }
 
-async fn write(store: &Store, tasks: usize, appends: usize) -> Result<()> {
+/// So many tasks append so many events of 1 KiB, each to a log of its own.
+pub async fn write(store: &Store, tasks: usize, appends: usize) -> Result<()> {
     let mut running = JoinSet::new();
     for task in 0..tasks {
         let log = store.log(LogId::new("acme", "bench", &task.to_string())?);

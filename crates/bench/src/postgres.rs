@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
-use icecore::{Error, ErrorKind, Event, LogId, Result, Store};
+use icecore::{Error, ErrorKind, Result};
 use icecore_services::postgres::{Database, Server, sql};
 use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
 
+use crate::file::write;
 use crate::measure::{Report, Round, seconds, text};
 use crate::memory::all;
 
@@ -28,9 +28,9 @@ pub async fn appends(report: &mut Report) -> Result<()> {
         let database = Database::create(&server.url()).map_err(said)?;
         let store = icecore::open(&database.url()).await?;
         // The first append of a log opens it, which is not what is measured.
-        write(&store, 1).await?;
+        write(&store, TASKS, 1).await?;
         let before = transactions(&database)?;
-        let ours = seconds(write(&store, APPENDS)).await?;
+        let ours = seconds(write(&store, TASKS, APPENDS)).await?;
         // One that writes is one create; the question itself is another.
         let creates = (transactions(&database)? - before - 1).max(1);
         store.shut_down().await?;
@@ -60,21 +60,6 @@ fn said(error: String) -> Error {
 
 fn failed(error: sqlx::Error) -> Error {
     said(error.to_string())
-}
-
-async fn write(store: &Store, appends: usize) -> Result<()> {
-    let mut running = JoinSet::new();
-    for task in 0..TASKS {
-        let log = store.log(LogId::new("acme", "bench", &task.to_string())?);
-        let data = Bytes::from(text(1 << 10, task as u64));
-        running.spawn(async move {
-            for _ in 0..appends {
-                log.append(Event::new("said", data.clone())).await?;
-            }
-            Ok(())
-        });
-    }
-    all(&mut running).await
 }
 
 /// How many transactions have written so far.
