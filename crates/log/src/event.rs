@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
-use crate::clock::Timestamp;
+use crate::clock::{self, Entropy, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The caller's id of an entry: 1 to 256 bytes, unique in its log. A repeated id with the same content is one append.
@@ -26,6 +26,12 @@ impl EntryId {
                 .with("id_bytes_max", Self::BYTES_MAX));
         }
         Ok(Self(id.into()))
+    }
+
+    /// One that no other entry has: `~` and 32 hexadecimal digits.
+    pub fn random(entropy: &dyn Entropy) -> Self {
+        let number = u128::from_be_bytes(clock::random(entropy));
+        Self(format!("~{number:032x}").into())
     }
 
     /// The text.

@@ -186,6 +186,60 @@ impl Log {
 
     async fn enqueue_with(&self, entry: Entry, expect: Expect, is_base: bool) -> Result<Enqueued> {
         let inner = &self.store.0;
+        let sealed = self.seal(entry)?;
+        let timeout = inner.settings.append_timeout;
+        let deadline = Instant::now() + timeout;
+        let room = self.room(sealed.bytes.len() + ENTRY_ROOM, deadline).await?;
+        let has_id = sealed.id.is_some();
+        let (mut pending, ticket, outcome) = Pending::new(Some(sealed), expect, Some(room));
+        pending.is_base = is_base;
+        rounds::join(inner, &inner.active(&self.id), [pending]);
+        Ok(Enqueued { log: self.id.clone(), has_id, deadline, timeout, outcome, ticket })
+    }
+
+    /// Appends entries one behind the other, each with an outcome of its own: those that fit together share a commit, and if
+    /// one is not written because the system fails, none behind it is.
+    ///
+    /// # Errors
+    /// [`Unavailable`](ErrorKind::Unavailable) if none was taken; of each as [`Log::append`].
+    pub async fn append_all(&self, entries: Vec<Entry>) -> Result<Vec<Result<Receipt>>> {
+        let inner = &self.store.0;
+        let timeout = inner.settings.append_timeout;
+        let deadline = Instant::now() + timeout;
+        let sealed: Vec<_> = entries.into_iter().map(|entry| self.seal(entry)).collect();
+        let bytes = sealed.iter().flatten().map(|sealed| sealed.bytes.len() + ENTRY_ROOM).sum();
+        let active = inner.active(&self.id);
+        let Ok(pass) = tokio::time::timeout_at(deadline, active.gate.read()).await else {
+            return Err(nothing_written(&self.id, "a transaction has the log to itself"));
+        };
+        let mut room = self.room(bytes, deadline).await?;
+        let (mut joining, mut outcomes) =
+            (Vec::with_capacity(sealed.len()), Vec::with_capacity(sealed.len()));
+        for sealed in sealed {
+            outcomes.push(sealed.map(|sealed| {
+                let has_id = sealed.id.is_some();
+                // Of all the room that there is, less was taken than what is larger would need.
+                let own = room.split((sealed.bytes.len() + ENTRY_ROOM).min(room.num_permits()));
+                let (pending, ticket, outcome) = Pending::new(Some(sealed), Expect::Any, own);
+                joining.push(pending);
+                Enqueued { log: self.id.clone(), has_id, deadline, timeout, outcome, ticket }
+            }));
+        }
+        rounds::join(inner, &active, joining);
+        drop(pass);
+        let mut receipts = Vec::with_capacity(outcomes.len());
+        for outcome in outcomes {
+            receipts.push(match outcome {
+                Ok(enqueued) => enqueued.receipt().await,
+                Err(error) => Err(error),
+            });
+        }
+        Ok(receipts)
+    }
+
+    /// Checks an entry, and makes of it what a commit holds.
+    fn seal(&self, entry: Entry) -> Result<SealedEntry> {
+        let inner = &self.store.0;
         if inner.capabilities.read_only {
             return Err(Error::new(ErrorKind::Refused, "appending")
                 .with("log", &self.id)
@@ -200,14 +254,7 @@ impl Log {
                 .with("bytes", sealed.bytes.len())
                 .with("bytes_max", inner.capabilities.commit_bytes_max.saturating_sub(ENTRY_ROOM)));
         }
-        let timeout = inner.settings.append_timeout;
-        let deadline = Instant::now() + timeout;
-        let room = self.room(sealed.bytes.len() + ENTRY_ROOM, deadline).await?;
-        let has_id = sealed.id.is_some();
-        let (mut pending, ticket, outcome) = Pending::new(Some(sealed), expect, Some(room));
-        pending.is_base = is_base;
-        rounds::join(inner, &inner.active(&self.id), pending);
-        Ok(Enqueued { log: self.id.clone(), has_id, deadline, timeout, outcome, ticket })
+        Ok(sealed)
     }
 
     /// Waits until so many bytes may join what is pending.

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use icecore_log::{EntryId, Error, ErrorKind, Header, LogId, PageLimit, Result, Version};
 
 use crate::append::Receipt;
-use crate::appender::{Active, Tip};
+use crate::appender::{Active, Known, Tip};
 use crate::id_runs::{self, RunInfo};
 use crate::{Inner, Log, lock, open};
 
@@ -239,17 +239,37 @@ pub(crate) async fn find(inner: &Inner, log: &LogId, id: &EntryId) -> Result<Loo
             Found::Lost => {}
         }
     };
-    let receipt = hit.map(|hit| Receipt {
-        log: log.clone(),
-        id: Some(id.clone()),
-        version: hit.version,
-        entry: hit.entry,
-        repeated: true,
-    });
-    Ok(Look { receipt, is_unsure, sealed: tip.sealed })
+    Ok(Look { receipt: hit.map(|hit| receipt(log, id, hit)), is_unsure, sealed: tip.sealed })
+}
+
+/// The first receipt again.
+pub(crate) fn receipt(log: &LogId, id: &EntryId, hit: Hit) -> Receipt {
+    Receipt { log: log.clone(), id: Some(id.clone()), version: hit.version, entry: hit.entry, repeated: true }
 }
 
 impl Log {
+    /// Where the entry with this id is, if it is in the log as it is now.
+    ///
+    /// A request still under way may put it there later: [`Log::resolve`] says for certain, and takes a slot for that.
+    ///
+    /// # Errors
+    /// As reading a log.
+    pub async fn find(&self, id: &EntryId) -> Result<Option<Receipt>> {
+        let inner = &self.store.0;
+        let known = {
+            let active = inner.active(&self.id);
+            let state = lock(&active.state);
+            match &state.known {
+                Known::Tip(tip) | Known::Behind(tip) => state.ids.recent(&tip.secret.id_tag(id)),
+                Known::Nothing | Known::Absent => None,
+            }
+        };
+        match known {
+            Some(hit) => Ok(Some(receipt(&self.id, id, hit))),
+            None => Ok(find(inner, &self.id, id).await?.receipt),
+        }
+    }
+
     /// Writes the ids of all commits through this version into an id run, if they are not in runs yet.
     ///
     /// Whoever trims a log calls it before closing the log through that version. Ids that are in no run when their headers are

@@ -38,8 +38,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use icecore_log::{
-    Backend, Capabilities, Clock, Cursor, Entropy, Entry, LogId, LogPage, LogPrefix, Result, SystemClock,
-    SystemEntropy, clock,
+    Backend, Capabilities, Clock, Cursor, Entropy, Entry, EntryId, LogId, LogPage, LogPrefix, Result,
+    SystemClock, SystemEntropy, Timestamp, clock,
 };
 use tokio::sync::Semaphore;
 
@@ -197,6 +197,16 @@ impl Store {
         &self.0.capabilities
     }
 
+    /// The time, by the store's clock.
+    pub fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    /// An id that no other entry has, for an append that may have to be tried again.
+    pub fn random_id(&self) -> EntryId {
+        EntryId::random(&*self.0.entropy)
+    }
+
     /// A handle for one log, whether it exists or not.
     pub fn log(&self, id: LogId) -> Log {
         Log { store: self.clone(), id }
@@ -279,6 +289,11 @@ impl Log {
     /// Its name.
     pub fn id(&self) -> &LogId {
         &self.id
+    }
+
+    /// Its store.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Appends an entry: `.await` it, after [`Append::expect`] if it has a condition.

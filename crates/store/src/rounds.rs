@@ -21,15 +21,15 @@ const LOST_PATIENCE: u32 = 3;
 const YIELD_FIRST: Duration = Duration::from_millis(2);
 const YIELD_MAX: Duration = Duration::from_millis(100);
 
-/// Adds an entry to what is pending, and starts a round if nobody works on the log.
-pub(crate) fn join(inner: &Arc<Inner>, active: &Arc<Active>, pending: Pending) {
+/// Adds entries to what is pending, one behind the other, and starts a round if nobody works on the log.
+pub(crate) fn join(inner: &Arc<Inner>, active: &Arc<Active>, joining: impl IntoIterator<Item = Pending>) {
     let turn = {
         let mut state = lock(&active.state);
         // Behind a commit in doubt nothing is taken: what was withdrawn goes when the next one comes.
         while state.is_in_doubt() && state.pending.front().is_some_and(Pending::is_alone) {
             state.pending.pop_front();
         }
-        state.pending.push_back(pending);
+        state.pending.extend(joining);
         Turn::begin(inner, active, &mut state)
     };
     match turn {
@@ -41,7 +41,7 @@ pub(crate) fn join(inner: &Arc<Inner>, active: &Arc<Active>, pending: Pending) {
 /// Wins the next slot with an empty commit: then nothing sent earlier can land any more.
 pub(crate) async fn win_a_slot(inner: &Arc<Inner>, active: &Arc<Active>) -> Result<()> {
     let (pending, _, outcome) = Pending::new(None, Expect::Any, None);
-    join(inner, active, pending);
+    join(inner, active, [pending]);
     match tokio::time::timeout(inner.settings.append_timeout, outcome).await {
         Ok(Ok(Ok(_))) => Ok(()),
         Ok(Ok(Err(error))) if error.kind() != ErrorKind::Unknown => Err(error),

@@ -10,9 +10,9 @@ use icecore_log::{
 };
 
 use crate::Inner;
-use crate::append::{ENTRY_ROOM, Expect, Receipt};
+use crate::append::{ENTRY_ROOM, Expect};
 use crate::appender::{Answer, Chosen, InFlight, Known, Pending, State, Tip};
-use crate::ids::Hit;
+use crate::ids::{self, Hit};
 
 /// What one more entry adds to a header, at the most; the rest of `ENTRY_ROOM` is the commit's own.
 const ENTRY_HEADER: usize = 128;
@@ -159,13 +159,7 @@ fn receipt_of_hit(log: &LogId, id: &EntryId, digest: Hash, hit: Hit, secret: Sec
     if hit.content.is_some_and(|content| !content.may_be(&secret.content_tag(digest))) {
         return Err(other_content(log).with("version", hit.version));
     }
-    Ok(Receipt {
-        log: log.clone(),
-        id: Some(id.clone()),
-        version: hit.version,
-        entry: hit.entry,
-        repeated: true,
-    })
+    Ok(ids::receipt(log, id, hit))
 }
 
 fn conflict(log: &LogId, expected: Version, found: Version) -> Error {

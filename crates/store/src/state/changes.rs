@@ -187,7 +187,8 @@ impl Changes {
         self.event(change.into_event())
     }
 
-    pub(crate) fn entry(&self) -> Entry {
+    /// What is appended for them: an entry, which knows nothing of their conditions.
+    pub fn entry(&self) -> Entry {
         let described = |event: &Event| {
             let or = |own: &str, all: &str| if own.is_empty() { all.to_owned() } else { own.to_owned() };
             Event {

@@ -69,8 +69,17 @@ pub struct State {
     pub version: Version,
     /// When its last commit was made; `None` before the first.
     pub at: Option<Timestamp>,
-    documents: BTreeMap<Arc<str>, Document>,
+    documents: BTreeMap<Arc<str>, Placed>,
+    /// The place of the next new one.
+    places: u64,
     bytes: usize,
+}
+
+/// A document, and its place among those of its log, in the order in which each was first put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Placed {
+    document: Document,
+    place: u64,
 }
 
 /// About what a document takes in memory beside its key and its value.
@@ -84,7 +93,7 @@ impl State {
 
     /// A document, if there is one under this key.
     pub fn get(&self, key: &str) -> Option<&Document> {
-        self.documents.get(key)
+        self.documents.get(key).map(|placed| &placed.document)
     }
 
     /// The documents whose keys begin so, in order of their keys.
@@ -103,7 +112,16 @@ impl State {
             _ => Bound::Included(prefix),
         };
         let found = self.documents.range::<str, _>((from, Bound::Unbounded));
-        found.map(|(key, document)| (&**key, document)).take_while(move |(key, _)| key.starts_with(prefix))
+        found
+            .map(|(key, placed)| (&**key, &placed.document))
+            .take_while(move |(key, _)| key.starts_with(prefix))
+    }
+
+    /// The documents in the order in which each was first put; one that was deleted and put again is behind those that were there.
+    pub fn in_order(&self) -> Vec<(&str, &Document)> {
+        let mut all: Vec<_> = self.documents.iter().collect();
+        all.sort_by_key(|(_, placed)| placed.place);
+        all.into_iter().map(|(key, placed)| (&**key, &placed.document)).collect()
     }
 
     /// How many documents there are.
@@ -148,14 +166,21 @@ impl State {
     }
 
     fn set(&mut self, key: &str, json: Bytes, version: Version, at: Timestamp) {
-        self.remove(key);
-        self.bytes += key.len() + json.len() + DOCUMENT_BYTES;
-        self.documents.insert(key.into(), Document { json, version, at });
+        self.bytes += json.len();
+        let document = Document { json, version, at };
+        if let Some(placed) = self.documents.get_mut(key) {
+            self.bytes -= placed.document.json.len();
+            placed.document = document;
+            return;
+        }
+        self.bytes += key.len() + DOCUMENT_BYTES;
+        self.documents.insert(key.into(), Placed { document, place: self.places });
+        self.places += 1;
     }
 
     fn remove(&mut self, key: &str) {
-        if let Some(document) = self.documents.remove(key) {
-            self.bytes -= key.len() + document.json.len() + DOCUMENT_BYTES;
+        if let Some(placed) = self.documents.remove(key) {
+            self.bytes -= key.len() + placed.document.json.len() + DOCUMENT_BYTES;
         }
     }
 }

@@ -7,11 +7,14 @@ use moka::sync::Cache;
 
 use crate::chain::Chain;
 use crate::pages::Pages;
-use crate::state::document::State;
+use crate::read::Range;
+use crate::state::document::{Document, State};
 use crate::state::event::DocumentEvent;
 use crate::{Log, open};
 
 const DOING: &str = "reading a log's state";
+/// How many commits before the last are looked at for one document.
+const LOOK_BACK: u64 = 6;
 
 /// A state, and what the commit behind it must follow.
 #[derive(Debug, Clone)]
@@ -54,6 +57,44 @@ impl Log {
             }
         }
         Ok(self.keep(self.fold_to(&head, head.version).await?))
+    }
+
+    /// A document as the last few commits have it, or that it is deleted. The outer `None`: they do not say, or a fold costs no more.
+    pub(crate) async fn find_at_the_end(&self, key: &str) -> Result<Option<Option<Document>>> {
+        if self.store.0.states.contains_key(&self.id) {
+            return Ok(None);
+        }
+        let Some(head) = self.raw_head().await? else { return Ok(Some(None)) };
+        if head.version.0 - head.boundary.0 <= LOOK_BACK {
+            return Ok(None);
+        }
+        let from = Version(head.version.0 - LOOK_BACK);
+        let mut reader = self.read(Range { from: Some(from), to: Some(head.version), reverse: true });
+        loop {
+            let commits = reader.next_page().await?;
+            if commits.is_empty() {
+                return Ok(None);
+            }
+            for commit in commits {
+                let (version, at, is_base) = (commit.version, commit.header.at, commit.header.flags.base);
+                if commit.entries.is_none() {
+                    return Ok(None);
+                }
+                for event in commit.into_events().rev() {
+                    match DocumentEvent::of(&event.event).filter(|change| change.key() == key) {
+                        Some(DocumentEvent::Put { json, .. }) => {
+                            return Ok(Some(Some(Document { json, version, at })));
+                        }
+                        Some(DocumentEvent::Delete { .. }) => return Ok(Some(None)),
+                        Some(DocumentEvent::Patch { .. }) => return Ok(None),
+                        None => {}
+                    }
+                }
+                if is_base {
+                    return Ok(Some(None));
+                }
+            }
+        }
     }
 
     fn keep(&self, folded: Folded) -> Folded {

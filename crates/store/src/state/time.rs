@@ -126,7 +126,7 @@ impl Log {
             "version": state.version.0,
             "hash": hash.to_string(),
         }))?;
-        let documents = state.documents("").map(|(key, document)| {
+        let documents = state.in_order().into_iter().map(|(key, document)| {
             DocumentEvent::Put { key: key.to_owned(), json: document.json.clone() }.into_event()
         });
         let events = std::iter::once(Event::new(FORK, origin.0)).chain(documents).collect();

@@ -24,12 +24,15 @@ impl Log {
         Ok(self.fold_head().await?.state)
     }
 
-    /// One document as it is now.
+    /// One document as it is now. One that was put lately is found at the end of its log, without the state being folded.
     ///
     /// # Errors
     /// As [`Log::state`].
     pub async fn document(&self, key: &str) -> Result<Option<Document>> {
-        Ok(self.state().await?.get(key).cloned())
+        match self.find_at_the_end(key).await? {
+            Some(found) => Ok(found),
+            None => Ok(self.state().await?.get(key).cloned()),
+        }
     }
 
     /// Sets a document, whatever it was.
