@@ -18,6 +18,7 @@ mod rollback;
 mod state;
 mod tail;
 mod time;
+mod timeline;
 mod verify;
 
 use std::ffi::OsStr;
@@ -67,6 +68,8 @@ enum Command {
     Logs(logs::Args),
     /// Follow a log
     Tail(tail::Args),
+    /// Show what happened in a trace or a session of Penguiflow, in order of time
+    Timeline(timeline::Args),
     /// Show a log's documents, or one of them, now or as they were
     State(state::Args),
     /// Set a document, whatever it was
@@ -105,6 +108,7 @@ impl Command {
             Self::Read(_)
             | Self::Logs(_)
             | Self::Tail(_)
+            | Self::Timeline(_)
             | Self::State(_)
             | Self::Diff(_)
             | Self::History(_)
@@ -205,6 +209,10 @@ async fn run(cli: &Cli, output: &mut Output) -> Result<ExitCode> {
         Command::Read(args) => read::run(args, &look(cli).await?, output).await,
         Command::Logs(args) => logs::run(args, &look(cli).await?, output).await,
         Command::Tail(args) => tail::run(args, &look(cli).await?, output).await,
+        Command::Timeline(args) => {
+            let of = args.of()?;
+            timeline::run(args, &of, &look(cli).await?, output).await
+        }
         Command::State(args) => state::run(args, &look(cli).await?, output).await,
         Command::Put(args) => {
             let changes = args.changes()?;

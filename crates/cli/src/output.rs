@@ -128,6 +128,11 @@ impl Output {
         let _ = writeln!(io::stderr(), "{shown}");
     }
 
+    /// How many columns results are shown in, if it is known: nothing need fit into a pipe.
+    pub fn width(&self) -> Option<u16> {
+        if self.is_terminal { Table::new().width() } else { None }
+    }
+
     pub fn table(&mut self, headings: &[&str], rows: Vec<Vec<String>>) -> Result<()> {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_header(headings.iter().map(|heading| heading.to_uppercase()));

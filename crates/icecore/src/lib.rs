@@ -21,6 +21,7 @@
 mod open;
 mod url;
 
+pub use icecore_agents as agents;
 pub use icecore_log::{
     self as log, Backend, Capabilities, Clock, Durability, Entropy, Entry, EntryId, Error, ErrorKind, Event,
     Hash, LogId, LogPrefix, Result, Timestamp, Version,

@@ -7,15 +7,19 @@
 //! | `call` | a call under way: from a Rust future to an asyncio future, completed in batches |
 //! | `stream` | pages of what is read, for `async for` |
 //! | `json`, `values` | Python values into JSON, text, numbers and times, or an `InvalidError` |
+//! | `lenient` | any Python value into JSON: what a runtime hands over |
 //! | `error` | our errors as Python exceptions |
 //! | `event`, `state`, `log`, `store` | the classes |
+//! | `agents` | what `icecore.penguiflow` calls |
 
 #![expect(missing_debug_implementations, reason = "Python holds these, and prints them by `__repr__`")]
 
+mod agents;
 mod call;
 mod error;
 mod event;
 mod json;
+mod lenient;
 mod log;
 mod runtime;
 mod state;
@@ -27,11 +31,15 @@ mod values;
 #[pyo3::pymodule]
 mod _native {
     #[pymodule_export]
+    use crate::agents::{NativeAgents, NativeTaken, flush_at_exit};
+    #[pymodule_export]
     use crate::call::{Call, Finished};
     #[pymodule_export]
     use crate::event::{Event, Receipt, RecordedEvent};
     #[pymodule_export]
     use crate::json::encode_json;
+    #[pymodule_export]
+    use crate::lenient::encode_any;
     #[pymodule_export]
     use crate::log::{Head, NativeLog};
     #[pymodule_export]

@@ -82,7 +82,7 @@ async fn detached<T: Send + 'static>(work: impl Future<Output = Result<T>> + Sen
 
 /// A store.
 #[pyclass(frozen, module = "icecore._native")]
-pub struct NativeStore(Arc<Opening>);
+pub struct NativeStore(pub Arc<Opening>);
 
 #[pymethods]
 impl NativeStore {

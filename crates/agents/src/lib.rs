@@ -1,0 +1,24 @@
+//! What an agent runtime keeps, over logs: above the store, once, for every storage system and every runtime.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`names`] | [`Tenant`]: where a runtime's things are; any id as a log's key |
+//! | [`outbox`] | [`Outbox`]: events that are accepted at once and written in the order of the calls, together |
+//! | [`feed`] | what came last in a log, behind a cursor |
+//! | [`pause`] | [`Pause`]: a value that exactly one caller takes |
+//! | [`binding`] | which conversation of a session goes on at which remote agent |
+//! | [`fingerprint`] | what makes two events the same event |
+//!
+//! Values are JSON text here, and nothing looks into them.
+
+pub mod binding;
+pub mod feed;
+pub mod fingerprint;
+pub mod names;
+pub mod outbox;
+pub mod pause;
+
+pub use binding::Bindings;
+pub use names::{Kind, Tenant};
+pub use outbox::Outbox;
+pub use pause::Pause;

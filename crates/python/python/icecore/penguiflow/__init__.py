@@ -1,0 +1,16 @@
+"""Penguiflow's state store on Icecore: every capability of its protocol, on every storage system.
+
+It needs the package ``penguiflow``, 3.6 or later.
+"""
+
+try:
+    import penguiflow.state  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "icecore.penguiflow needs the package penguiflow, 3.6 or later: pip install penguiflow"
+    ) from error
+
+from ._admin import create_store
+from ._state_store import GROUPS, StateStore
+
+__all__ = ["GROUPS", "StateStore", "create_store"]

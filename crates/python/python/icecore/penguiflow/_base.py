@@ -1,0 +1,97 @@
+"""What all capabilities of a state store share: where it is, for whom, and what is on its way."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+from types import TracebackType
+from typing import Literal, Self, TypeAlias
+
+from .. import _native
+from .._call import wait
+from .._store import Store
+
+Durability: TypeAlias = Literal["buffered", "durable"]
+
+_EXIT_SECONDS = 10.0
+
+
+class Base:
+    """Opened on first use; it may be shared by event loops and threads, but not by a forked process.
+
+    ``durability`` is of what a flow tells while it runs: its events, updates, planner events and trajectories. In
+    ``"buffered"`` they are accepted into memory and written within ``linger`` seconds and a write; :meth:`flush` waits
+    for that. In ``"durable"`` each call waits. All else is durable when it answers.
+
+    ``buffer_bytes`` bounds what is accepted and not written: beyond it, callers wait. ``pause_ttl`` is for how many
+    seconds a planner that waits can be resumed; ``None`` is for ever. No call takes longer than ``timeout`` seconds.
+    """
+
+    def __init__(
+        self,
+        store: str | Store,
+        *,
+        tenant: str,
+        durability: Durability = "buffered",
+        linger: float = 0.02,
+        buffer_bytes: int = 32 << 20,
+        pause_ttl: float | None = 86_400.0,
+        timeout: float = 10.0,
+    ) -> None:
+        if durability not in ("buffered", "durable"):
+            raise ValueError(f"durability is 'buffered' or 'durable', not {durability!r}")
+        self._is_ours = isinstance(store, str)
+        self._icecore = Store(store) if isinstance(store, str) else store
+        self._tenant = tenant
+        self._pause_ttl = pause_ttl
+        self._native = _native.NativeAgents(
+            self._icecore._native, tenant, durability == "durable", linger, buffer_bytes, timeout
+        )
+
+    @property
+    def icecore(self) -> Store:
+        """The store of logs, for what Penguiflow does not ask for: history, time travel, verification."""
+        return self._icecore
+
+    @property
+    def tenant(self) -> str:
+        """Whose it is: it sees nothing of other tenants."""
+        return self._tenant
+
+    async def open(self) -> None:
+        """Opens it now, so that what is wrong with its URL is told at once."""
+        await self._icecore.open()
+
+    async def flush(self, timeout: float = 30.0) -> None:
+        """Waits until all that was accepted is durable; what never will be is an error."""
+        await wait(self._native.flush(timeout))
+
+    async def aclose(self, timeout: float = 30.0) -> None:
+        """Flushes, accepts no more, and closes the store if it was given by its URL."""
+        self._native.close()
+        try:
+            await self.flush(timeout)
+        finally:
+            if self._is_ours:
+                await self._icecore.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._icecore._native.redacted()!r}, tenant={self._tenant!r})"
+
+
+def _at_exit() -> None:
+    for told in _native._flush_at_exit(_EXIT_SECONDS):
+        print(f"icecore: not written before the process ended: {told}", file=sys.stderr)
+
+
+# It runs before what `icecore` itself registered, which ends the threads.
+atexit.register(_at_exit)
