@@ -81,6 +81,8 @@ const DOING: &str = "writing what was accepted";
 /// Pauses between tries while the system is away: doubled from the first to the last.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
+/// No batch waits longer for others, whatever the settings say.
+const LINGER_MAX: Duration = Duration::from_secs(3_600);
 /// The most entries that are handed to the store at once: one commit, if they are small.
 const ENTRIES_AT_ONCE: usize = 1_024;
 /// About what one that waits takes beside its bytes.
@@ -90,7 +92,8 @@ const LOGS_AT_ONCE: usize = 1_024;
 
 impl Outbox {
     /// Nothing is opened or started before something is accepted.
-    pub fn new(open: Open, settings: Settings) -> Self {
+    pub fn new(open: Open, mut settings: Settings) -> Self {
+        settings.linger = settings.linger.min(LINGER_MAX);
         Self(Arc::new(Inner {
             open,
             settings,
@@ -126,13 +129,29 @@ impl Outbox {
         if !std::mem::replace(&mut state.is_running, true) {
             runtime.spawn(Arc::clone(&self.0).run());
         }
-        Ok(state.bytes <= bytes_max)
+        let has_room = state.bytes <= bytes_max;
+        if !has_room {
+            // Whoever could add to it waits.
+            self.0.hurry.notify_one();
+        }
+        Ok(has_room)
     }
 
     /// How many were accepted and are neither written nor given up.
     pub fn unsettled(&self) -> u64 {
-        let accepted = self.0.lock().accepted;
-        accepted - *self.0.settled.borrow()
+        // First what is settled: it was accepted before, and more may be meanwhile.
+        let settled = *self.0.settled.borrow();
+        self.0.lock().accepted - settled
+    }
+
+    /// How many were given up since [`Outbox::flush`] last said so.
+    pub fn lost(&self) -> u64 {
+        self.0.lock().failed.0
+    }
+
+    /// Why the system is being tried again, if it is.
+    pub fn trouble(&self) -> Option<Error> {
+        self.0.lock().trouble.clone()
     }
 
     /// Waits until there is room.
@@ -252,8 +271,7 @@ impl Inner {
         let store = match self.opened().await {
             Ok(store) => store,
             Err(error) => {
-                let count = logs.iter().map(|(_, entries)| entries.len()).sum();
-                return std::iter::repeat_n(error, count).for_each(|error| self.lock().give_up(error));
+                return self.give_all_up(&error, logs.iter().map(|(_, entries)| entries.len()).sum());
             }
         };
         let mut logs = logs.into_iter().map(|(log, entries)| self.write_log(&store, log, entries));
@@ -285,6 +303,9 @@ impl Inner {
             let outcomes = match log.append_all(left[..some].to_vec()).await {
                 Ok(outcomes) => outcomes,
                 Err(error) => {
+                    if let Some(error) = self.is_over().await {
+                        return self.give_all_up(&error, left.len());
+                    }
                     self.again(error, &mut pause).await;
                     continue;
                 }
@@ -306,11 +327,25 @@ impl Inner {
                 _ => false,
             });
             left.extend(kept);
-            match trouble {
-                Some(error) => self.again(error, &mut pause).await,
-                None => pause = RETRY_FIRST,
+            let Some(error) = trouble else {
+                pause = RETRY_FIRST;
+                continue;
+            };
+            if let Some(error) = self.is_over().await {
+                return self.give_all_up(&error, left.len());
             }
+            self.again(error, &mut pause).await;
         }
+    }
+
+    /// Why nothing more will be written: it was closed, and then the store.
+    async fn is_over(&self) -> Option<Error> {
+        if self.lock().is_closed { (self.open)().await.err() } else { None }
+    }
+
+    fn give_all_up(&self, error: &Error, count: usize) {
+        let mut state = self.lock();
+        (0..count).for_each(|_| state.give_up(error.clone()));
     }
 
     async fn again(&self, error: Error, pause: &mut Duration) {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use icecore_log::{EntryId, Error, ErrorKind, Result};
+use icecore_log::{EntryId, Error, ErrorKind, Result, Timestamp};
 use icecore_store::state::{Changes, Condition, Json};
 use icecore_store::{Log, Resolved};
 use serde::Deserialize;
@@ -33,6 +33,23 @@ struct Waiting<'a> {
     payload: &'a RawValue,
 }
 
+/// What saves a value in a log of its own, whatever there was: see [`Pause::save`].
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] if it is nested too deep.
+pub fn saving(payload: &Json, ttl: Option<Duration>, now: Timestamp) -> Result<Changes> {
+    let later = |ttl: Duration| {
+        (now.0 / 1_000_000).saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX))
+    };
+    let mut text = Vec::with_capacity(payload.bytes().len() + 64);
+    text.extend_from_slice(br#"{"expires_at_ms":"#);
+    text.extend_from_slice(ttl.map_or_else(|| "null".to_owned(), |ttl| later(ttl).to_string()).as_bytes());
+    text.extend_from_slice(br#","payload":"#);
+    text.extend_from_slice(payload.bytes());
+    text.push(b'}');
+    Ok(Changes::new().put(KEY, Json::text(text)?))
+}
+
 impl Pause {
     /// In a log of its own.
     pub fn new(log: Log) -> Self {
@@ -44,15 +61,7 @@ impl Pause {
     /// # Errors
     /// As [`Log::append`].
     pub async fn save(&self, payload: Json, ttl: Option<Duration>) -> Result<()> {
-        let expires =
-            ttl.map(|ttl| self.now_ms().saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)));
-        let mut text = Vec::with_capacity(payload.bytes().len() + 64);
-        text.extend_from_slice(br#"{"expires_at_ms":"#);
-        text.extend_from_slice(expires.map_or_else(|| "null".to_owned(), |ms| ms.to_string()).as_bytes());
-        text.extend_from_slice(br#","payload":"#);
-        text.extend_from_slice(payload.bytes());
-        text.push(b'}');
-        self.log.put(KEY, Json::text(text)?).await.map(|_| ())
+        self.log.commit(saving(&payload, ttl, self.log.store().now())?).await.map(|_| ())
     }
 
     /// Takes the value: of all that try, one gets it, and from then on there is none.
@@ -112,15 +121,19 @@ impl Pause {
         taken.forget();
     }
 
-    /// Forgets a value that nobody needs any more; whether there was one.
+    /// Forgets a value that nobody needs any more; whether there was one that nobody else took or forgot.
     ///
     /// # Errors
     /// As [`Log::append`].
     pub async fn discard(&self) -> Result<bool> {
-        if self.log.document(KEY).await?.is_none() {
-            return Ok(false);
+        loop {
+            let Some(document) = self.log.document(KEY).await? else { return Ok(false) };
+            let at = Condition::Document { key: KEY.to_owned(), version: document.version };
+            match self.log.commit(Changes::new().delete(KEY).only_if(at)).await {
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                done => return done.map(|_| true),
+            }
         }
-        self.log.delete(KEY).await.map(|_| true)
     }
 
     fn unreadable(&self) -> Error {
@@ -147,6 +160,11 @@ impl fmt::Debug for Taken {
 }
 
 impl Taken {
+    /// The value, as JSON text. It is not kept yet.
+    pub fn payload(&self) -> Bytes {
+        self.payload.clone()
+    }
+
     /// The value, as JSON text.
     pub fn keep(mut self) -> Bytes {
         self.left = None;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use icecore::agents::binding::Triple;
 use icecore::agents::feed::{self, Query};
 use icecore::agents::outbox;
-use icecore::agents::pause::Taken;
+use icecore::agents::pause::{self, Taken};
 use icecore::agents::{Bindings, Kind, Outbox, Pause, Tenant, fingerprint, names};
 use icecore::log::{Clock, SystemClock, SystemEntropy, clock};
 use icecore::{
@@ -40,13 +40,15 @@ pub struct NativeAgents(Arc<Agents>);
 
 struct Agents {
     opening: Arc<Opening>,
-    tenant: Tenant,
+    tenant: Arc<Tenant>,
     bindings: Bindings,
     outbox: Outbox,
     is_durable: bool,
     timeout: Duration,
     /// Held from where a write begins to where it has its place: one after the other, also while the store is being opened.
     turn: tokio::sync::Mutex<()>,
+    /// As `turn`, of bindings: each holds it to its end, for it is written to two logs.
+    binding_turn: tokio::sync::Mutex<()>,
     /// Makes ids: nobody else has the first, and the second is new each time.
     writer: u64,
     written: AtomicU64,
@@ -56,13 +58,28 @@ struct Agents {
 static ALIVE: Mutex<Vec<Weak<Agents>>> = Mutex::new(Vec::new());
 /// Those that Python has dropped while something was on its way.
 static STRAYS: Mutex<Vec<Outbox>> = Mutex::new(Vec::new());
+/// Between looks at whether one of these is through.
+const STRAYS_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Drop for Agents {
     fn drop(&mut self) {
-        if !runtime::is_forked() && self.outbox.unsettled() > 0 {
-            lock(&STRAYS).push(self.outbox.clone());
+        if runtime::is_forked() || !is_owing(&self.outbox) {
+            return;
         }
+        let outbox = self.outbox.clone();
+        lock(&STRAYS).push(outbox.clone());
+        // With it goes the store, and the store's locks. It is not dropped where the list is locked.
+        runtime::spawn(async move {
+            while outbox.settle(STRAYS_PATIENCE).await.is_err() {}
+            let settled: Vec<_> = lock(&STRAYS).extract_if(.., |stray| !is_owing(stray)).collect();
+            drop(settled);
+        });
     }
+}
+
+/// Whether something of it is not written yet, or was given up and nobody was told.
+fn is_owing(outbox: &Outbox) -> bool {
+    outbox.unsettled() > 0 || outbox.lost() > 0
 }
 
 /// An id: any text, also one with halves of surrogate pairs.
@@ -114,12 +131,27 @@ impl Agents {
     }
 
     /// No call takes longer.
-    async fn within<T>(&self, doing: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
-        match tokio::time::timeout(self.timeout, work).await {
-            Ok(done) => done,
-            Err(_) => Err(Error::new(ErrorKind::Unknown, doing)
-                .with("timeout_ms", self.timeout.as_millis())
-                .advise("It took too long; if it was to write, it may have been written: retry")),
+    async fn within<T>(
+        &self,
+        late: impl FnOnce() -> Error,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        tokio::time::timeout(self.timeout, work)
+            .await
+            .unwrap_or_else(|_| Err(late().with("timeout_ms", self.timeout.as_millis())))
+    }
+
+    /// A change that did not end in time.
+    fn late_to_write(&self) -> Error {
+        Error::new(ErrorKind::Unknown, "writing").advise("It took too long, and may have been written: retry")
+    }
+
+    /// What did not end in time, and changes nothing.
+    fn late_to_read(&self) -> Error {
+        let error = Error::new(ErrorKind::Unavailable, "reading").advise("It took too long: retry");
+        match self.outbox.trouble() {
+            Some(trouble) => error.because(trouble),
+            None => error,
         }
     }
 }
@@ -165,7 +197,7 @@ impl NativeAgents {
             return Ok(Some(self.written(async move { this.write(log, entry).await })));
         }
         let runtime = runtime::runtime(py)?.handle();
-        let tenant = this.tenant.clone();
+        let tenant = Arc::clone(&this.tenant);
         let accepted = this.outbox.accept(runtime, said.bytes(), move || said.entry(&tenant));
         if checked(py, accepted)? {
             return Ok(None);
@@ -176,7 +208,7 @@ impl NativeAgents {
 
     fn written(&self, work: impl Future<Output = Result<()>> + Send + 'static) -> Call {
         let this = Arc::clone(&self.0);
-        call_in_order(async move { this.within("writing", work).await }, |py, ()| Ok(py.None()))
+        call_in_order(async move { this.within(|| this.late_to_write(), work).await }, |py, ()| Ok(py.None()))
     }
 
     fn read<T: Send + 'static>(
@@ -185,7 +217,7 @@ impl NativeAgents {
         make: impl FnOnce(Python<'_>, T) -> PyResult<Py<PyAny>> + Send + 'static,
     ) -> Call {
         let this = Arc::clone(&self.0);
-        call(async move { this.within("reading", work).await }, make)
+        call(async move { this.within(|| this.late_to_read(), work).await }, make)
     }
 
     fn feed(&self, kind: Kind, name: Vec<u8>, query: Query) -> Call {
@@ -242,18 +274,18 @@ impl NativeAgents {
         let agents = Arc::new(Agents {
             opening,
             bindings: Bindings::new(tenant.clone()),
-            tenant,
+            tenant: Arc::new(tenant),
             outbox: Outbox::new(open, settings),
             is_durable: durable,
             timeout: seconds(py, timeout)?,
             turn: tokio::sync::Mutex::default(),
+            binding_turn: tokio::sync::Mutex::default(),
             writer: u64::from_be_bytes(clock::random(&SystemEntropy)),
             written: AtomicU64::new(0),
         });
         let mut alive = lock(&ALIVE);
         alive.retain(|other| other.strong_count() > 0);
         alive.push(Arc::downgrade(&agents));
-        lock(&STRAYS).retain(|outbox| outbox.unsettled() > 0);
         drop(alive);
         Ok(Self(agents))
     }
@@ -415,21 +447,23 @@ impl NativeAgents {
 
     fn save_pause(&self, py: Python<'_>, token: Name, json: Vec<u8>, ttl: Option<f64>) -> PyResult<Call> {
         let ttl = ttl.map(|ttl| seconds(py, ttl)).transpose()?;
+        let log = checked(py, self.0.tenant.log(Kind::Pause, &token.0))?;
+        let saving = Json::text(json).and_then(|json| pause::saving(&json, ttl, SystemClock.now()));
+        let entry = checked(py, saving)?.with_id(self.0.new_id()).entry();
         let this = Arc::clone(&self.0);
-        Ok(self.written(async move {
-            let store = this.opening.store().await?;
-            Pause::new(store.log(this.tenant.log(Kind::Pause, &token.0)?)).save(Json::text(json)?, ttl).await
-        }))
+        Ok(self.written(async move { this.write(log, entry).await }))
     }
 
     fn take_pause(&self, token: Name) -> Call {
         let this = Arc::clone(&self.0);
         let work = async move {
             let store = this.opening.store().await?;
-            Pause::new(store.log(this.tenant.log(Kind::Pause, &token.0)?)).take().await
+            let taken = Pause::new(store.log(this.tenant.log(Kind::Pause, &token.0)?)).take().await?;
+            // From here on it may be dropped in any thread, such as that of a loop that was closed.
+            Ok(taken.map(|taken| NativeTaken(Mutex::new(Some(taken)))))
         };
         self.read(work, |py, taken| match taken {
-            Some(taken) => Ok(Bound::new(py, NativeTaken(Mutex::new(Some(taken))))?.into_any().unbind()),
+            Some(taken) => Ok(Bound::new(py, taken)?.into_any().unbind()),
             None => Ok(py.None()),
         })
     }
@@ -440,7 +474,10 @@ impl NativeAgents {
             let store = this.opening.store().await?;
             Pause::new(store.log(this.tenant.log(Kind::Pause, &token.0)?)).discard().await
         };
-        self.read(work, |py, was_there| Ok(was_there.into_pyobject(py)?.to_owned().into_any().unbind()))
+        let this = Arc::clone(&self.0);
+        call(async move { this.within(|| this.late_to_write(), work).await }, |py, was_there| {
+            Ok(was_there.into_pyobject(py)?.to_owned().into_any().unbind())
+        })
     }
 
     fn save_trajectory(
@@ -487,6 +524,7 @@ impl NativeAgents {
         let triple = Triple { trace: trace.0, context: context.map(|context| context.0), task: task.0 };
         let this = Arc::clone(&self.0);
         self.written(async move {
+            let _turn = this.binding_turn.lock().await;
             let store = this.opening.store().await?;
             let session = session.as_ref().map(|session| &*session.0);
             this.bindings.save(&store, &triple, session, Json::text(json)?).await
@@ -509,6 +547,7 @@ impl NativeAgents {
         let triple = Triple { trace: trace.0, context: context.map(|context| context.0), task: task.0 };
         let this = Arc::clone(&self.0);
         self.written(async move {
+            let _turn = this.binding_turn.lock().await;
             let store = this.opening.store().await?;
             this.bindings.end(&store, &triple).await
         })
@@ -575,9 +614,16 @@ pub struct NativeTaken(Mutex<Option<Taken>>);
 
 #[pymethods]
 impl NativeTaken {
-    fn keep<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
-        let taken = lock(&self.0).take()?;
-        Some(PyBytes::new(py, &taken.keep()))
+    /// What it is; it is not kept yet.
+    fn look<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        let payload = lock(&self.0).as_ref().map(Taken::payload)?;
+        Some(PyBytes::new(py, &payload))
+    }
+
+    /// From here on it was taken.
+    fn keep(&self) {
+        let taken = lock(&self.0).take();
+        drop(taken.map(Taken::keep));
     }
 }
 
@@ -589,7 +635,7 @@ impl Drop for NativeTaken {
     }
 }
 
-/// Writes what was accepted, as the process ends; what is still not written then, is told.
+/// Writes what was accepted, as the process ends, and accepts no more; what is not written then, is told.
 #[pyfunction(name = "_flush_at_exit")]
 pub fn flush_at_exit(py: Python<'_>, seconds: f64) -> Vec<String> {
     if runtime::is_forked() {
@@ -597,13 +643,22 @@ pub fn flush_at_exit(py: Python<'_>, seconds: f64) -> Vec<String> {
     }
     let alive =
         lock(&ALIVE).iter().filter_map(Weak::upgrade).map(|agents| agents.outbox.clone()).collect::<Vec<_>>();
-    let outboxes = alive.into_iter().chain(std::mem::take(&mut *lock(&STRAYS)));
-    let outboxes: Vec<_> = outboxes.filter(|outbox| outbox.unsettled() > 0).collect();
+    let strays = std::mem::take(&mut *lock(&STRAYS));
+    let mut outboxes: Vec<_> = alive.into_iter().chain(strays).collect();
+    // Of a thread that still runs: it is told.
+    outboxes.iter().for_each(Outbox::close);
+    outboxes.retain(is_owing);
+    if outboxes.is_empty() {
+        return Vec::new();
+    }
     let Ok(runtime) = runtime::runtime(py) else { return Vec::new() };
     py.detach(move || {
         let until = Duration::from_secs_f64(seconds.clamp(0.0, 3_600.0));
         let flushes = outboxes.iter().map(|outbox| async move {
-            outbox.flush(until).await.err().map(|error| format!("{} events: {error}", outbox.unsettled()))
+            let error = outbox.flush(until).await.err()?;
+            let told = error.fact("lost").and_then(|lost| lost.parse().ok());
+            let lost: u64 = told.unwrap_or_else(|| outbox.lost());
+            Some(format!("{} events: {error}", outbox.unsettled() + lost))
         });
         runtime.block_on(futures_util::future::join_all(flushes)).into_iter().flatten().collect()
     })

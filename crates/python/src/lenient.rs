@@ -4,7 +4,7 @@
 //! back as it was: `docs/formats/penguiflow.md` has the list. The rest stands for itself as well as it can: models and dataclasses as
 //! objects, times as ISO 8601, sets and tuples as arrays, and what is left as its `str`.
 
-use pyo3::exceptions::PyRecursionError;
+use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -163,11 +163,12 @@ impl Writer {
             debug_assert!(self.text.len() > start, "something was written");
             self.depth -= 1;
         } else {
-            let (text, depth) = (std::mem::take(&mut self.text), std::mem::take(&mut self.depth));
-            self.depth = 1;
-            write(self)?;
+            let (text, depth) = (std::mem::take(&mut self.text), std::mem::replace(&mut self.depth, 1));
+            let written = write(self);
+            // Also if it failed: somebody further out writes something else in its place.
             let deeper = std::mem::replace(&mut self.text, text);
             self.depth = depth;
+            written?;
             self.push(br#"{"$json":"#)?;
             let _ = serde_json::to_writer(&mut self.text, &*String::from_utf8_lossy(&deeper));
             self.push(b"}")?;
@@ -188,22 +189,25 @@ impl Writer {
     }
 
     fn dict(&mut self, dict: &Bound<'_, PyDict>) -> PyResult<()> {
-        let start = self.text.len();
-        let is_one = dict.len() == 1;
-        self.text.push(b'{');
         // A copy: what is called for a value may change it.
-        for (index, member) in dict.items().iter().enumerate() {
-            let (name, member) = member.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+        let members = dict.items();
+        // Before any value is written, for a value may hold such a dict again, and so on.
+        for member in members.iter() {
+            let name = member.cast::<PyTuple>()?.get_item(0)?;
             let text = name.cast::<PyString>().ok().and_then(|name| name.to_str().ok());
-            let Some(text) = text.filter(|text| !text.starts_with(PRIVATE)) else {
-                self.text.truncate(start);
-                return self.pairs(dict);
-            };
+            if text.is_none_or(|text| text.starts_with(PRIVATE)) {
+                return self.pairs(&members);
+            }
+        }
+        let is_one = members.len() == 1;
+        self.text.push(b'{');
+        for (index, member) in members.iter().enumerate() {
+            let (name, member) = member.extract::<(Bound<'_, PyString>, Bound<'_, PyAny>)>()?;
             if index > 0 {
                 self.text.push(b',');
             }
-            let escaped = is_one && text.starts_with('$');
-            let _ = if escaped {
+            let text = name.to_str()?;
+            let _ = if is_one && text.starts_with('$') {
                 serde_json::to_writer(&mut self.text, &format!("${text}"))
             } else {
                 serde_json::to_writer(&mut self.text, text)
@@ -215,10 +219,10 @@ impl Writer {
     }
 
     /// A dict whose keys are no names of JSON.
-    fn pairs(&mut self, dict: &Bound<'_, PyDict>) -> PyResult<()> {
+    fn pairs(&mut self, members: &Bound<'_, PyList>) -> PyResult<()> {
         self.push(br#"{"$dict":["#)?;
         self.depth += 2;
-        for (index, pair) in dict.items().iter().enumerate() {
+        for (index, pair) in members.iter().enumerate() {
             if index > 0 {
                 self.text.push(b',');
             }
@@ -251,7 +255,7 @@ impl Writer {
         let start = self.text.len();
         let (depth, path) = (self.depth, self.path.len());
         match self.known(value) {
-            Err(error) if !is_too_large(py, &error) => {
+            Err(error) if is_about_the_value(py, &error) => {
                 // It could not be looked into: nothing of it was written.
                 self.text.truncate(start);
                 self.path.truncate(path);
@@ -265,7 +269,13 @@ impl Writer {
     fn known(&mut self, value: &Bound<'_, PyAny>) -> PyResult<()> {
         static ENUM: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         static MAPPING: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        static DATETIME: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         let py = value.py();
+        let class = value.get_type();
+        // The most frequent one first: to find that a class lacks something takes as long as to write it.
+        if class.is(DATETIME.import(py, "datetime", "datetime")?) {
+            return self.string(value.call_method0(intern!(py, "isoformat"))?.cast::<PyString>()?);
+        }
         if let Ok(bytes) = value.cast::<PyBytes>() {
             return self.tagged("bytes", &base64(bytes.as_bytes())?);
         }
@@ -280,7 +290,6 @@ impl Writer {
         if value.is_instance(ENUM.import(py, "enum", "Enum")?)? {
             return self.inside(value, |writer| writer.value(&value.getattr(intern!(py, "value"))?));
         }
-        let class = value.get_type();
         if !value.is_instance_of::<PyType>() {
             if class.hasattr(intern!(py, "model_dump"))? {
                 return self.inside(value, |writer| writer.model(value));
@@ -314,7 +323,9 @@ impl Writer {
         let how = PyDict::new(py);
         how.set_item("mode", "json")?;
         let dump = intern!(py, "model_dump");
-        let dumped = value.call_method(dump, (), Some(&how)).or_else(|_| value.call_method0(dump))?;
+        let dumped = value.call_method(dump, (), Some(&how)).or_else(|error| {
+            if error.is_instance_of::<PyException>(py) { value.call_method0(dump) } else { Err(error) }
+        })?;
         match dumped.cast::<PyDict>() {
             Ok(dict) => self.dict(dict),
             Err(_) => self.value(&dumped),
@@ -324,6 +335,7 @@ impl Writer {
     fn as_str(&mut self, value: &Bound<'_, PyAny>) -> PyResult<()> {
         match value.str() {
             Ok(text) => self.string(&text),
+            Err(error) if !error.is_instance_of::<PyException>(value.py()) => Err(error),
             Err(_) => {
                 let name = value.get_type().qualname()?;
                 self.string(&PyString::new(
@@ -335,9 +347,10 @@ impl Writer {
     }
 }
 
-fn is_too_large(py: Python<'_>, error: &PyErr) -> bool {
-    let name = error.get_type(py).name();
-    !error.is_instance_of::<PyRecursionError>(py) && name.is_ok_and(|name| name == "InvalidError")
+/// Whether this value could not be looked into; else it is too large, or somebody wants the program to stop.
+fn is_about_the_value(py: Python<'_>, error: &PyErr) -> bool {
+    let is_ours = || error.get_type(py).name().is_ok_and(|name| name == "InvalidError");
+    error.is_instance_of::<PyException>(py) && !is_ours()
 }
 
 /// The bytes of a text that may have halves of surrogate pairs.
@@ -346,7 +359,9 @@ pub fn surrogates(text: &Bound<'_, PyString>) -> PyResult<Vec<u8>> {
         return Ok(text.as_bytes().to_vec());
     }
     let py = text.py();
-    let bytes = text.call_method1(intern!(py, "encode"), ("utf-8", "surrogatepass"))?;
+    // Whatever a subclass says.
+    let encode = py.get_type::<PyString>().getattr(intern!(py, "encode"))?;
+    let bytes = encode.call1((text, "utf-8", "surrogatepass"))?;
     Ok(bytes.cast::<PyBytes>()?.as_bytes().to_vec())
 }
 

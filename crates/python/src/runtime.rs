@@ -83,6 +83,13 @@ fn wake(finished: &Receiver<Option<Arc<Queue>>>) {
     }
 }
 
+/// Runs on its own, if there is a runtime to run it.
+pub fn spawn(work: impl Future<Output = ()> + Send + 'static) {
+    if let Some(machinery) = MACHINERY.get().filter(|_| !is_forked()) {
+        machinery.runtime.spawn(work);
+    }
+}
+
 /// Whether this is the child of a process that had the machinery, where none of its locks may be touched.
 pub fn is_forked() -> bool {
     IS_FORKED.load(Ordering::Acquire)

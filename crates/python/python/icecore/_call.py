@@ -37,6 +37,8 @@ async def wait(call: Call[T]) -> T:
         result: T = await future
     except BaseException:
         call.cancel()
+        # What came all the same goes now, not when somebody lets go of the exception.
+        del future
         raise
     return result
 

@@ -269,7 +269,8 @@ _Items: TypeAlias = list[tuple[bytes, str, str]]
 
 @final
 class NativeTaken:
-    def keep(self) -> bytes | None: ...
+    def look(self) -> bytes | None: ...
+    def keep(self) -> None: ...
 
 @final
 class NativeAgents:

@@ -27,8 +27,12 @@ class Pauses(Base):
         If the call fails or is cancelled, it was not taken.
         """
         taken = await wait(self._native.take_pause(token))
-        data = None if taken is None else taken.keep()
-        return None if data is None else decode(data)
+        data = None if taken is None else taken.look()
+        if taken is None or data is None:
+            return None
+        payload: dict[str, Any] = decode(data)
+        taken.keep()
+        return payload
 
     async def discard_planner_state(self, token: str) -> bool:
         """Forgets it, such as after a resume from memory; whether there was one."""

@@ -40,5 +40,10 @@ def _plain(value: dict[str, Any]) -> Any:
 
 
 def _key(key: Any) -> Any:
-    """A tuple is written as an array, and an array is no key."""
-    return tuple(_key(part) for part in key) if isinstance(key, list) else key
+    """What a key was written as may be an array or an object, which are no keys: tuples of what is in them."""
+    match key:
+        case list():
+            return tuple(_key(part) for part in key)
+        case dict():
+            return tuple((_key(name), _key(member)) for name, member in key.items())
+    return key

@@ -12,8 +12,8 @@ protocol only.
 from ._plugin import (
     CONTRACT_VERSION,
     close,
-    closing,
-    open_another,
+    close_state_stores,
+    open_another_state_store,
     open_retaining_store,
     open_state_store,
     opened,
@@ -28,8 +28,8 @@ from ._plugin import (
 __all__ = [
     "CONTRACT_VERSION",
     "close",
-    "closing",
-    "open_another",
+    "close_state_stores",
+    "open_another_state_store",
     "open_retaining_store",
     "open_state_store",
     "opened",

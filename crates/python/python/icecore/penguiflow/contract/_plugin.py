@@ -118,10 +118,12 @@ def open_state_store(request: pytest.FixtureRequest) -> Factory:
     """Makes a store. Override it to judge a store that needs more than a name; see the package's documentation."""
     name = request.config.getoption("--state-store")
     if not name:
-        raise pytest.UsageError("say which store to judge: --state-store MODULE:FACTORY, or a fixture open_state_store")
+        pytest.fail(
+            "say which store to judge: --state-store MODULE:FACTORY, or a fixture open_state_store", pytrace=False
+        )
     module, _, attribute = name.partition(":")
     if not attribute:
-        raise pytest.UsageError(f"--state-store must be MODULE:FACTORY, and is {name!r}")
+        pytest.fail(f"--state-store must be MODULE:FACTORY, and is {name!r}", pytrace=False)
     factory: Factory = attrgetter(attribute)(importlib.import_module(module))
     return factory
 
@@ -149,7 +151,7 @@ def open_retaining_store(open_state_store: Factory) -> Callable[[ArtifactRetenti
 
 
 @pytest_asyncio.fixture(loop_scope="function")
-async def open_another(open_state_store: Factory) -> AsyncIterator[Open]:
+async def open_another_state_store(open_state_store: Factory) -> AsyncIterator[Open]:
     """Opens stores that are closed after the test."""
     stores: list[Any] = []
 
@@ -163,24 +165,24 @@ async def open_another(open_state_store: Factory) -> AsyncIterator[Open]:
 
 
 @pytest_asyncio.fixture(loop_scope="function")
-async def state_store(open_another: Open, request: pytest.FixtureRequest) -> Any:
+async def state_store(open_another_state_store: Open, request: pytest.FixtureRequest) -> Any:
     """The store that is judged, if it has what the test's group needs."""
-    store = await open_another()
+    store = await open_another_state_store()
     for marker in request.node.iter_markers("judges"):
         require(store, marker.args[0])
     return store
 
 
 @pytest_asyncio.fixture(loop_scope="function")
-async def other_state_store(state_store: Any, open_another: Open, state_stores_share: bool) -> Any:
+async def other_state_store(state_store: Any, open_another_state_store: Open, state_stores_share: bool) -> Any:
     """A second store object over the same data."""
     if not state_stores_share:
         pytest.skip("each store object has data of its own")
-    return await open_another()
+    return await open_another_state_store()
 
 
 @pytest.fixture
-def closing() -> Generator[Callable[[Any], Any]]:
+def close_state_stores() -> Generator[Callable[[Any], Any]]:
     """Closes stores after a test that has no loop, each in a loop that is made for it."""
     stores: list[Any] = []
 

@@ -13,7 +13,7 @@ from ._plugin import Factory, opened
 Closing = Callable[[Any], Any]
 
 
-def made(open_state_store: Factory, closing: Closing) -> Any:
+def made(open_state_store: Factory, close_state_stores: Closing) -> Any:
     """A store that is made without a loop, as for an HTTP application; in one, if its factory is a coroutine."""
     store = open_state_store()
     if asyncio.iscoroutine(store):
@@ -21,8 +21,8 @@ def made(open_state_store: Factory, closing: Closing) -> Any:
         async def awaited() -> Any:
             return await store
 
-        return closing(asyncio.run(awaited()))
-    return closing(store)
+        return close_state_stores(asyncio.run(awaited()))
+    return close_state_stores(store)
 
 
 def in_threads(*works: Callable[[], Coroutine[Any, Any, Any]]) -> list[Any]:
@@ -48,9 +48,9 @@ def in_threads(*works: Callable[[], Coroutine[Any, Any, Any]]) -> list[Any]:
 
 @judges("loops")
 def test_a_store_that_is_made_without_a_loop_serves_one_after_another(
-    open_state_store: Factory, closing: Closing
+    open_state_store: Factory, close_state_stores: Closing
 ) -> None:
-    store, trace_id = made(open_state_store, closing), fresh()
+    store, trace_id = made(open_state_store, close_state_stores), fresh()
 
     for n in range(3):
         asyncio.run(store.save_event(event(trace_id, kind=str(n))))
@@ -58,12 +58,12 @@ def test_a_store_that_is_made_without_a_loop_serves_one_after_another(
     async def read() -> list[str]:
         return await eventually(lambda: kinds(store, trace_id), lambda found: len(found) == 3)
 
-    assert asyncio.run(read()) == ["0", "1", "2"]
+    assert [asyncio.run(read()) for _ in range(2)] == [["0", "1", "2"]] * 2
 
 
 @judges("loops")
 def test_a_store_that_is_made_in_a_loop_is_used_in_another_thread_s(
-    open_state_store: Factory, closing: Closing
+    open_state_store: Factory, close_state_stores: Closing
 ) -> None:
     trace_id = fresh()
 
@@ -72,15 +72,17 @@ def test_a_store_that_is_made_in_a_loop_is_used_in_another_thread_s(
         await store.save_event(event(trace_id))
         return store
 
-    store = closing(asyncio.run(make()))
+    store = close_state_stores(asyncio.run(make()))
 
     assert in_threads(lambda: kinds(store, trace_id)) == [["node_start"]]
 
 
 @ours(ONE_LOOP)
 @judges("loops")
-def test_two_loops_in_two_threads_write_at_the_same_time(open_state_store: Factory, closing: Closing) -> None:
-    store = made(open_state_store, closing)
+def test_two_loops_in_two_threads_write_at_the_same_time(
+    open_state_store: Factory, close_state_stores: Closing
+) -> None:
+    store = made(open_state_store, close_state_stores)
     require(store, "updates")
     sessions = [fresh(), fresh()]
     shared = fresh()
@@ -101,8 +103,8 @@ def test_two_loops_in_two_threads_write_at_the_same_time(open_state_store: Facto
 
 @ours(ONE_LOOP)
 @judges("loops")
-def test_of_takers_in_two_threads_one_gets_it(open_state_store: Factory, closing: Closing) -> None:
-    store = made(open_state_store, closing)
+def test_of_takers_in_two_threads_one_gets_it(open_state_store: Factory, close_state_stores: Closing) -> None:
+    store = made(open_state_store, close_state_stores)
     require(store, "pauses")
     for n in range(5):
         token = fresh()
@@ -120,8 +122,8 @@ def test_of_takers_in_two_threads_one_gets_it(open_state_store: Factory, closing
 
 @ours(ONE_LOOP)
 @judges("loops")
-def test_tasks_of_two_threads_are_all_there(open_state_store: Factory, closing: Closing) -> None:
-    store = made(open_state_store, closing)
+def test_tasks_of_two_threads_are_all_there(open_state_store: Factory, close_state_stores: Closing) -> None:
+    store = made(open_state_store, close_state_stores)
     require(store, "tasks")
     session_id = fresh()
 

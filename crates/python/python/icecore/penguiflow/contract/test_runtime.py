@@ -153,10 +153,13 @@ async def test_a_flow_that_stops_with_its_result_has_its_last_event(state_store:
 
 @judges("runtime")
 def test_penguiflow_admin_shows_a_history(
-    open_state_store: Factory, closing: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    open_state_store: Factory,
+    close_state_stores: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The command makes its store from a name, in a loop of its own."""
-    store = closing(asyncio.run(opened(open_state_store)))
+    store = close_state_stores(asyncio.run(opened(open_state_store)))
     trace_id, module = fresh(), types.ModuleType("penguiflow_contract_store")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(module, "factory", lambda: store, raising=False)
@@ -214,14 +217,14 @@ async def paused(store: Any, context: dict[str, Any], heard: list[Any] | None = 
 @judges("runtime")
 @pytest.mark.parametrize("objects", [1, 2])
 async def test_a_pause_is_resumed_elsewhere_and_once(
-    state_store: Any, open_another: Open, state_stores_share: bool, objects: int
+    state_store: Any, open_another_state_store: Open, state_stores_share: bool, objects: int
 ) -> None:
     """Another planner has nothing of the first one but the token, and what the store kept."""
     require(state_store, "pauses")
     if objects == 2 and not state_stores_share:
         pytest.skip("each store object has data of its own")
     token = await paused(state_store, {"session_id": fresh(), "trace_id": fresh()})
-    elsewhere = state_store if objects == 1 else await open_another()
+    elsewhere = state_store if objects == 1 else await open_another_state_store()
 
     result = await planner(elsewhere, ANSWERS).resume(token, user_input="yes")
 

@@ -126,11 +126,11 @@ async def test_the_other_finds_the_binding(state_store: Any, other_state_store: 
 
 @judges("two objects")
 async def test_a_store_that_is_opened_again_has_all_that_was_accepted(
-    open_another: Open, state_stores_share: bool
+    open_another_state_store: Open, state_stores_share: bool
 ) -> None:
     if not state_stores_share:
         pytest.skip("each store object has data of its own")
-    name, store = fresh(), await open_another()
+    name, store = fresh(), await open_another_state_store()
     writes: dict[str, Callable[[], Awaitable[None]]] = {
         "events": lambda: store.save_event(event(name)),
         "updates": lambda: store.save_update(update(name, 1)),
@@ -147,7 +147,7 @@ async def test_a_store_that_is_opened_again_has_all_that_was_accepted(
 
     # Not flushed: a store that buffers must write what it has when it is closed.
     await close(store)
-    again = await open_another()
+    again = await open_another_state_store()
 
     reads: dict[str, Callable[[], Awaitable[Any]]] = {
         "events": lambda: kinds(again, name),
