@@ -2,6 +2,7 @@
 
 mod check;
 mod mutants;
+mod penguiflow;
 mod promises;
 mod quickstart;
 mod run;

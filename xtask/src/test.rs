@@ -7,7 +7,7 @@ use icecore_services::{azurite, moto, pgbouncer, postgres};
 
 use crate::run::{self, Counts, Outcome, command, succeed};
 use crate::servers::Servers;
-use crate::{check, quickstart, wheel};
+use crate::{check, penguiflow, quickstart, wheel};
 
 const NEXTEST: &str = "0.9.143";
 const RUFF: &str = "0.17.6";
@@ -25,9 +25,9 @@ pub fn python(tool: &str) -> String {
 }
 
 /// Something that is missing: what it is, and the commands that install it.
-struct Missing {
-    what: String,
-    commands: Vec<Vec<String>>,
+pub struct Missing {
+    pub what: String,
+    pub commands: Vec<Vec<String>>,
 }
 
 pub fn run(yes: bool, long: bool) -> Outcome {
@@ -48,13 +48,13 @@ pub fn run(yes: bool, long: bool) -> Outcome {
         everything.env("ICECORE_FUZZ_SECONDS", "60");
     }
     counts.add(run::count(&mut everything)?);
-    drop(servers);
     counts.add(run::count(&mut command(
         &cargo,
         &["test", "--quiet", "--doc", "--workspace", "--all-features"],
     ))?);
     println!("\n== the Python package");
-    counts.add(wheel::test()?);
+    counts.add(wheel::test(&servers, long)?);
+    drop(servers);
     println!("\n== quickstart");
     match quickstart::run() {
         Ok(()) => counts.passed += 1,
@@ -162,6 +162,7 @@ fn find_missing() -> Vec<Missing> {
             ],
         });
     }
+    missing.extend(penguiflow::missing(&frozen));
     if wants_moto {
         missing.push(Missing {
             what: format!("moto {MOTO}, in target/tools, which stands for S3 (half a minute)"),

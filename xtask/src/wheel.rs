@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::penguiflow;
 use crate::run::{self, Counts, Outcome, command, succeed};
+use crate::servers::Servers;
 use crate::test::python;
 
 /// The environment that the package is installed in for its tests.
@@ -22,16 +24,20 @@ pub fn run(is_release: bool) -> Outcome {
     Ok(())
 }
 
-/// Builds the package, installs it in an environment of its own, and runs its tests there.
-pub fn test() -> Outcome<Counts> {
+/// Builds the package, installs it in an environment of its own, and runs its tests there, then those with and of Penguiflow.
+pub fn test(servers: &Servers, long: bool) -> Outcome<Counts> {
     let wheel = build(false)?;
     let wheel = wheel.to_string_lossy();
     let install = ["install", "--quiet", "--force-reinstall", "--no-deps", &*wheel];
     succeed(&mut command(&tool("pip"), &install))?;
-    run::count(&mut command(
-        &tool("python"),
-        &["-m", "pytest", "--color", "no", "--quiet", "crates/python/tests"],
-    ))
+    let mut pytest =
+        command(&tool("python"), &["-m", "pytest", "--color", "no", "--quiet", "crates/python/tests"]);
+    if long {
+        pytest.env("ICECORE_LONG", "1");
+    }
+    let mut counts = run::count(pytest.envs(servers.variables()))?;
+    counts.add(penguiflow::test(servers, long)?);
+    Ok(counts)
 }
 
 fn build(is_release: bool) -> Outcome<PathBuf> {

@@ -1,0 +1,191 @@
+//! Penguiflow, on whose contract our store is tested: two releases, and the tests that each of them comes with.
+
+use std::process::Command;
+
+use crate::run::{self, Counts, Outcome, command};
+use crate::servers::Servers;
+use crate::test::Missing;
+use crate::wheel;
+
+struct Release {
+    version: &'static str,
+    /// Of the source archive, which has the tests.
+    sha256: &'static str,
+}
+
+/// Installed with the package's tests; its dependencies serve the other one as well.
+const NEWEST: Release =
+    Release { version: "3.11.2", sha256: "c9a15f838df9a3b567a947708fdddc21256d1c771aa26871471309f466d34e8f" };
+
+/// The first whose contract ours keeps; it is used by way of PYTHONPATH.
+const OLDEST: Release =
+    Release { version: "3.6.4", sha256: "4288c90c5492b1d8ab53cde898c41fc8ba57ba6413596af86fe403d83665eaae" };
+
+/// What Penguiflow needs of what it asks for: the rest, 800 MB, serves one provider of models.
+const NEEDED: [&str; 6] = [
+    "pydantic==2.14.4",
+    "click==8.5.1",
+    "PyYAML==6.0.4",
+    "fastapi==0.165.0",
+    "uvicorn==0.54.0",
+    "mcp==1.30.0",
+];
+
+/// Without them, modules among Penguiflow's own tests cannot be imported.
+const FOR_ITS_TESTS: [&str; 2] = ["ag-ui-protocol==1.0.0", "hypothesis==6.170.17"];
+
+/// What puts our store into Penguiflow's own tests.
+const SWAP: &str = "crates/python/tests/penguiflow_own";
+
+/// Where the stores are made that the contract judges.
+const PLACES: &str = "crates/python/tests/penguiflow_contract";
+
+/// The contract judges our store at each of these.
+const JUDGED: [(&Release, &str); 6] = [
+    (&NEWEST, "memory"),
+    (&NEWEST, "file"),
+    (&NEWEST, "sqlite"),
+    (&NEWEST, "postgres"),
+    (&NEWEST, "s3"),
+    (&OLDEST, "file"),
+];
+
+/// Four in five of the contract's cases: what becomes of a value or an id before it is stored anywhere. With what stands for S3
+/// they take four minutes; they run there with `--long`.
+const NOT_ON_A_BUCKET: &str = "not test_values and not test_ids";
+
+/// Penguiflow's own tests run once for each: over files, what is written waits for a disk as it would in use.
+const OWN: [(&Release, &str); 3] = [(&NEWEST, "file:"), (&NEWEST, "sqlite:"), (&OLDEST, "file:")];
+
+const SOURCES: &str = "target/penguiflow-src";
+
+impl Release {
+    fn sources(&self) -> String {
+        format!("{SOURCES}/penguiflow-{}", self.version)
+    }
+
+    /// Where a release is that is not installed in the environment.
+    fn beside(&self) -> String {
+        format!("target/penguiflow-{}", self.version)
+    }
+
+    /// A command that finds this release, and first what is in `folders`.
+    fn pytest(&self, folders: &[&str]) -> Outcome<Command> {
+        let beside = self.beside();
+        let release = (self.version != NEWEST.version).then_some(&*beside);
+        let path = folders.iter().copied().chain(release).map(|folder| run::root().join(folder));
+        let path = std::env::join_paths(path).map_err(|error| error.to_string())?;
+        // Not `python -m pytest`: that one would import from the folder where it is started.
+        let mut pytest = command(&wheel::tool("pytest"), &["--color", "no"]);
+        pytest.env("PYTHONPATH", path);
+        Ok(pytest)
+    }
+}
+
+/// Both releases and their sources, unless they are there; `frozen` is what pip says of the environment.
+pub fn missing(frozen: &str) -> Vec<Missing> {
+    let words = |line: String| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let exists = |path: String| run::root().join(path).exists();
+    let mut missing = Vec::new();
+    let pip = "target/python/bin/pip";
+    let newest = format!("penguiflow=={}", NEWEST.version);
+    let is_there = |wanted: &str| frozen.lines().any(|line| line == wanted);
+    if !is_there(&newest) || !NEEDED.iter().chain(&FOR_ITS_TESTS).all(|wanted| is_there(wanted)) {
+        let needed = [&NEEDED[..], &FOR_ITS_TESTS].concat().join(" ");
+        missing.push(Missing {
+            what: format!(
+                "Penguiflow {} and what its flows, planners and tests need, in target/python (15 s, 120 MB)",
+                NEWEST.version
+            ),
+            commands: vec![
+                words(format!("{pip} install --quiet {needed}")),
+                words(format!("{pip} install --quiet --no-deps {newest}")),
+            ],
+        });
+    }
+    let beside = OLDEST.beside();
+    if !exists(format!("{beside}/penguiflow-{}.dist-info/RECORD", OLDEST.version)) {
+        missing.push(Missing {
+            what: format!("Penguiflow {}, in {beside} (20 MB)", OLDEST.version),
+            commands: vec![words(format!(
+                "{pip} install --quiet --no-deps --upgrade --target {beside} penguiflow=={}",
+                OLDEST.version
+            ))],
+        });
+    }
+    for release in [&NEWEST, &OLDEST] {
+        if !exists(release.sources()) {
+            missing.push(Missing {
+                what: format!("the sources of Penguiflow {}, for its tests (20 MB)", release.version),
+                commands: unpacked(release, pip),
+            });
+        }
+    }
+    missing
+}
+
+/// pip takes a hash only from a file, and looks at it before it looks into the archive.
+fn unpacked(release: &Release, pip: &str) -> Vec<Vec<String>> {
+    let (version, sha256, sources) = (release.version, release.sha256, release.sources());
+    let shell = |script: String| ["sh", "-c", &*script].map(str::to_owned).to_vec();
+    vec![
+        shell(format!(
+            "echo 'penguiflow=={version} --hash=sha256:{sha256}' | {pip} download --quiet --no-deps --no-binary :all: --require-hashes --dest {SOURCES} -r /dev/stdin"
+        )),
+        // Moved when it is whole: what is at its place is whole.
+        shell(format!(
+            "rm -rf {sources}.part && mkdir {sources}.part && tar -xzf {sources}.tar.gz -C {sources}.part --strip-components 1 && mv {sources}.part {sources}"
+        )),
+    ]
+}
+
+/// The contract, and Penguiflow's own tests, unchanged, on our store.
+pub fn test(servers: &Servers, long: bool) -> Outcome<Counts> {
+    let mut counts = Counts::default();
+    for (release, place) in JUDGED {
+        println!("\n== the contract of Penguiflow {}: {place}", release.version);
+        let mut pytest = release.pytest(&[PLACES])?;
+        pytest.args(["--quiet", "-p", "icecore.penguiflow.contract", "-p", "no:cacheprovider"]);
+        pytest.args(["--pyargs", "icecore.penguiflow.contract", "--state-store", "places:make"]);
+        pytest.args(["--timeout", "120", "-o", "asyncio_default_fixture_loop_scope=function"]);
+        if place == "s3" && !long {
+            pytest.args(["-k", NOT_ON_A_BUCKET]);
+        }
+        pytest.envs(servers.variables()).env("ICECORE_CONTRACT_PLACE", place);
+        counts.add(run::count(pytest.current_dir(run::root().join("target")))?);
+    }
+    for (release, place) in OWN {
+        println!("\n== Penguiflow {}'s own tests on our store, {place}", release.version);
+        let mut pytest = release.pytest(&[SWAP])?;
+        pytest.args(["-p", "swap", "-p", "no:cacheprovider", "--timeout", "120"]);
+        // As it is by default; pytest-asyncio warns if nobody says so.
+        pytest.args(["-o", "asyncio_default_fixture_loop_scope=function", "tests"]);
+        pytest.env("ICECORE_SWAP_URL", place);
+        // Where its tests leave something, they leave it there.
+        counts.add(run::count(pytest.current_dir(run::root().join(release.sources())))?);
+    }
+    Ok(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_is_taken_by_its_hash_only() {
+        let commands = unpacked(&OLDEST, "pip").concat().join(" ");
+
+        assert!(commands.contains(&format!("--hash=sha256:{}' | pip download", OLDEST.sha256)));
+        assert!(commands.contains("--require-hashes"));
+    }
+
+    #[test]
+    fn another_version_of_what_is_wanted_is_missing() {
+        let frozen = format!("penguiflow==3.0.0\n{}\n{}", NEEDED.join("\n"), FOR_ITS_TESTS.join("\n"));
+        let wanted = frozen.replace("3.0.0", NEWEST.version);
+        let is_wanted = |frozen: &str| missing(frozen).iter().any(|missing| missing.what.contains("120 MB"));
+
+        assert!(is_wanted(&frozen));
+        assert!(!is_wanted(&wanted));
+    }
+}
