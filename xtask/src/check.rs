@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
+use crate::install::python;
 use crate::run::{self, Counts, Outcome, command, succeed};
-use crate::test::python;
 use crate::wheel;
 
 pub fn run() -> Outcome<Counts> {

@@ -1,6 +1,7 @@
 //! `cargo xtask …`: everything that a developer or CI runs.
 
 mod check;
+mod install;
 mod mutants;
 mod penguiflow;
 mod promises;
@@ -15,7 +16,8 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask COMMAND
 
-  quickstart      the main job on a store of its own: import a recorded flow, be killed, go on, verify, see damage found
+  quickstart      the main job on stores of its own: a recorded run, then a flow and a planner of Penguiflow: killed, gone on
+                  with, verified, set back; installs what Python needs below target
   check           format, lints, docs, unit tests, conformance on memory and file, Python checks: before each commit
   test [--yes] [--long]
                   installs what it needs (asks first, unless --yes), starts the servers, then runs everything;

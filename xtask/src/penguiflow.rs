@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
+use crate::install::Missing;
 use crate::run::{self, Counts, Outcome, command};
 use crate::servers::Servers;
-use crate::test::Missing;
 use crate::wheel;
 
 struct Release {
@@ -82,55 +82,69 @@ impl Release {
     }
 }
 
-/// Both releases and their sources, unless they are there; `frozen` is what pip says of the environment.
-pub fn missing(frozen: &str) -> Vec<Missing> {
-    let words = |line: String| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    let exists = |path: String| run::root().join(path).exists();
-    let mut missing = Vec::new();
-    let pip = "target/python/bin/pip";
+const PIP: &str = "target/python/bin/pip";
+
+/// The one that is installed.
+pub fn version() -> &'static str {
+    NEWEST.version
+}
+
+/// The newest release and what it needs, unless they are there; `frozen` is what pip says of the environment.
+pub fn missing(frozen: &str) -> Option<Missing> {
     let newest = format!("penguiflow=={}", NEWEST.version);
     let is_there = |wanted: &str| frozen.lines().any(|line| line == wanted);
-    if !is_there(&newest) || !NEEDED.iter().chain(&FOR_ITS_TESTS).all(|wanted| is_there(wanted)) {
-        let needed = [&NEEDED[..], &FOR_ITS_TESTS].concat().join(" ");
-        missing.push(Missing {
-            what: format!(
-                "Penguiflow {} and what its flows, planners and tests need, in target/python (15 s, 120 MB)",
-                NEWEST.version
-            ),
-            commands: vec![
-                words(format!("{pip} install --quiet {needed}")),
-                words(format!("{pip} install --quiet --no-deps {newest}")),
-            ],
-        });
+    if is_there(&newest) && NEEDED.iter().all(|wanted| is_there(wanted)) {
+        return None;
+    }
+    Some(Missing::inside(
+        format!(
+            "Penguiflow {} and what its flows and planners need, in target/python (15 s, 120 MB)",
+            NEWEST.version
+        ),
+        vec![install(&NEEDED, &[]), install(&[&newest], &["--no-deps"])],
+    ))
+}
+
+/// What its tests need, the other release, and the sources of both.
+pub fn missing_for_tests(frozen: &str) -> Vec<Missing> {
+    let exists = |path: String| run::root().join(path).exists();
+    let mut missing = Vec::new();
+    if !FOR_ITS_TESTS.iter().all(|wanted| frozen.lines().any(|line| line == *wanted)) {
+        missing.push(Missing::inside(
+            "what Penguiflow's own tests need, in target/python",
+            vec![install(&FOR_ITS_TESTS, &[])],
+        ));
     }
     let beside = OLDEST.beside();
     if !exists(format!("{beside}/penguiflow-{}.dist-info/RECORD", OLDEST.version)) {
-        missing.push(Missing {
-            what: format!("Penguiflow {}, in {beside} (20 MB)", OLDEST.version),
-            commands: vec![words(format!(
-                "{pip} install --quiet --no-deps --upgrade --target {beside} penguiflow=={}",
-                OLDEST.version
-            ))],
-        });
+        let oldest = format!("penguiflow=={}", OLDEST.version);
+        missing.push(Missing::inside(
+            format!("Penguiflow {}, in {beside} (20 MB)", OLDEST.version),
+            vec![install(&[&oldest], &["--no-deps", "--upgrade", "--target", &beside])],
+        ));
     }
     for release in [&NEWEST, &OLDEST] {
         if !exists(release.sources()) {
-            missing.push(Missing {
-                what: format!("the sources of Penguiflow {}, for its tests (20 MB)", release.version),
-                commands: unpacked(release, pip),
-            });
+            missing.push(Missing::inside(
+                format!("the sources of Penguiflow {}, for its tests (20 MB)", release.version),
+                unpacked(release),
+            ));
         }
     }
     missing
 }
 
+fn install(packages: &[&str], options: &[&str]) -> Vec<String> {
+    [&[PIP, "install", "--quiet"], options, packages].concat().into_iter().map(str::to_owned).collect()
+}
+
 /// pip takes a hash only from a file, and looks at it before it looks into the archive.
-fn unpacked(release: &Release, pip: &str) -> Vec<Vec<String>> {
+fn unpacked(release: &Release) -> Vec<Vec<String>> {
     let (version, sha256, sources) = (release.version, release.sha256, release.sources());
     let shell = |script: String| ["sh", "-c", &*script].map(str::to_owned).to_vec();
     vec![
         shell(format!(
-            "echo 'penguiflow=={version} --hash=sha256:{sha256}' | {pip} download --quiet --no-deps --no-binary :all: --require-hashes --dest {SOURCES} -r /dev/stdin"
+            "echo 'penguiflow=={version} --hash=sha256:{sha256}' | {PIP} download --quiet --no-deps --no-binary :all: --require-hashes --dest {SOURCES} -r /dev/stdin"
         )),
         // Moved when it is whole: what is at its place is whole.
         shell(format!(
@@ -173,19 +187,17 @@ mod tests {
 
     #[test]
     fn an_archive_is_taken_by_its_hash_only() {
-        let commands = unpacked(&OLDEST, "pip").concat().join(" ");
+        let commands = unpacked(&OLDEST).concat().join(" ");
 
-        assert!(commands.contains(&format!("--hash=sha256:{}' | pip download", OLDEST.sha256)));
+        assert!(commands.contains(&format!("--hash=sha256:{}' | {PIP} download", OLDEST.sha256)));
         assert!(commands.contains("--require-hashes"));
     }
 
     #[test]
     fn another_version_of_what_is_wanted_is_missing() {
-        let frozen = format!("penguiflow==3.0.0\n{}\n{}", NEEDED.join("\n"), FOR_ITS_TESTS.join("\n"));
-        let wanted = frozen.replace("3.0.0", NEWEST.version);
-        let is_wanted = |frozen: &str| missing(frozen).iter().any(|missing| missing.what.contains("120 MB"));
+        let frozen = format!("penguiflow==3.0.0\n{}", NEEDED.join("\n"));
 
-        assert!(is_wanted(&frozen));
-        assert!(!is_wanted(&wanted));
+        assert!(missing(&frozen).is_some());
+        assert!(missing(&frozen.replace("3.0.0", NEWEST.version)).is_none());
     }
 }

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::install::python;
 use crate::penguiflow;
 use crate::run::{self, Counts, Outcome, command, succeed};
 use crate::servers::Servers;
-use crate::test::python;
 
 /// The environment that the package is installed in for its tests.
 const TESTED_IN: &str = "target/python";
@@ -24,12 +24,17 @@ pub fn run(is_release: bool) -> Outcome {
     Ok(())
 }
 
-/// Builds the package, installs it in an environment of its own, and runs its tests there, then those with and of Penguiflow.
-pub fn test(servers: &Servers, long: bool) -> Outcome<Counts> {
+/// Builds the package, and installs it in its environment.
+pub fn install() -> Outcome {
     let wheel = build(false)?;
     let wheel = wheel.to_string_lossy();
     let install = ["install", "--quiet", "--force-reinstall", "--no-deps", &*wheel];
-    succeed(&mut command(&tool("pip"), &install))?;
+    succeed(&mut command(&tool("pip"), &install))
+}
+
+/// Runs the package's tests, then those with and of Penguiflow.
+pub fn test(servers: &Servers, long: bool) -> Outcome<Counts> {
+    install()?;
     let mut pytest =
         command(&tool("python"), &["-m", "pytest", "--color", "no", "--quiet", "crates/python/tests"]);
     if long {

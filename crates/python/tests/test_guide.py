@@ -1,15 +1,18 @@
-"""The page that tells how to use it works as it is printed."""
+"""The pages that tell how to use it work as they are printed."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-PAGE = Path(__file__).parents[3] / "docs/guide/python.md"
+import pytest
+
+PAGES = Path(__file__).parents[3] / "docs/guide"
 
 
-def test_the_examples_of_the_page_run(tmp_path: Path) -> None:
-    examples = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+@pytest.mark.parametrize("page", ["python", "penguiflow"])
+def test_the_examples_of_the_page_run(page: str, tmp_path: Path) -> None:
+    examples = re.findall(r"```python\n(.*?)```", (PAGES / f"{page}.md").read_text(), re.DOTALL)
 
     assert examples
     for example in examples:

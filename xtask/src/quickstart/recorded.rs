@@ -1,62 +1,22 @@
-//! `quickstart`: the main job, as a story that proves itself.
+//! A recorded run goes into a log, through a kill; a document is changed and set back; damage is found.
 
 use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 
 use serde_json::Value;
 
+use super::tool::{Tool, clear};
 use crate::run::{self, Outcome};
 
-const LOG: &str = "acme/flow/recorded";
-const DOCUMENTS: &str = "acme/session/cart";
+pub const LOG: &str = "acme/flow/recorded";
+pub const DOCUMENTS: &str = "acme/session/cart";
 const FLOW: &str = "examples/recorded-flow.ndjson";
+const DAMAGED: &str = "target/quickstart-damaged";
 
-struct Tool {
-    binary: PathBuf,
-    store: PathBuf,
-}
-
-impl Tool {
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.binary);
-        command
-            .current_dir(run::root())
-            .arg("--store")
-            .arg(format!("file:{}", self.store.display()))
-            .args(arguments);
-        command
-    }
-
-    fn output(&self, arguments: &[&str]) -> Outcome<Output> {
-        self.command(arguments).output().map_err(|error| format!("icecore could not be started: {error}"))
-    }
-
-    /// Runs it; it must succeed. Its lines.
-    fn lines(&self, arguments: &[&str]) -> Outcome<Vec<String>> {
-        let output = self.output(arguments)?;
-        if !output.status.success() {
-            return Err(format!(
-                "`icecore {}`: {}",
-                arguments.join(" "),
-                String::from_utf8_lossy(&output.stderr)
-            ));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
-    }
-}
-
-pub fn run() -> Outcome {
-    println!("Building the tool (once; a minute or two from cold) …");
-    run::cargo(&["build", "--quiet", "--package", "icecore-cli"])?;
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| run::root().join("target"), PathBuf::from);
-    let tool =
-        Tool { binary: target.join("debug/icecore"), store: Path::new("target/quickstart").to_owned() };
-    clear(&tool.store)?;
-    clear(Path::new("target/quickstart-damaged"))?;
+pub fn run(tool: &Tool) -> Outcome {
+    clear(DAMAGED)?;
     let flow = fs::read_to_string(run::root().join(FLOW)).map_err(|error| format!("{FLOW}: {error}"))?;
     let lines: Vec<&str> = flow.lines().collect();
 
@@ -64,7 +24,7 @@ pub fn run() -> Outcome {
         "\n1. {} events of a recorded Penguiflow run go into {LOG}; half-way, the import is killed.",
         lines.len()
     );
-    let promised = killed_import(&tool, &lines)?;
+    let promised = killed_import(tool, &lines)?;
     println!("   {} receipts had been printed when it died. Each is a promise.", promised.len());
 
     println!("\n2. The same file is imported again.");
@@ -82,37 +42,19 @@ pub fn run() -> Outcome {
     println!("   All {} promises hold: same id, same version. The rest was appended.", promised.len());
 
     println!("\n3. The log is read back.");
-    check_events(&tool, &lines)?;
+    check_events(tool, &lines)?;
     println!("   {} events, each once, in the order of the file, data unchanged to the byte.", lines.len());
 
     println!("\n4. A document is put and patched in {DOCUMENTS}, seen at both versions, and set back.");
-    documents(&tool)?.iter().for_each(|line| println!("   {line}"));
+    documents(tool)?.iter().for_each(|line| println!("   {line}"));
 
     println!("\n5. Every commit's place in the chain is verified, and every stored byte.");
     println!("   {}", tool.lines(&["verify", "--quiet"])?.concat());
 
     println!("\n6. One bit is flipped, in a copy.");
-    println!("   {}", damaged(&tool)?);
+    println!("   {}", damaged(tool)?);
 
-    println!("\nIt works. Four commands to go on with:\n");
-    let shown = "target/debug/icecore --store file:target/quickstart";
-    println!("  {shown} read {LOG} --reverse --limit 5");
-    println!("  {shown} append acme/session/mine --kind said --data '{{\"text\":\"hello\"}}'");
-    println!("  {shown} tail {LOG} --from 580");
-    println!("  {shown} history {DOCUMENTS} cart");
     Ok(())
-}
-
-/// Removes a store of an earlier run, and nothing else.
-fn clear(path: &Path) -> Outcome {
-    let path = run::root().join(path);
-    if !path.exists() {
-        return Ok(());
-    }
-    if !path.join("LOCK").exists() {
-        return Err(format!("{} is there and is no store: move it away", path.display()));
-    }
-    fs::remove_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Feeds the import line by line, and kills it when half of the receipts were seen.
@@ -187,22 +129,15 @@ fn documents(tool: &Tool) -> Outcome<Vec<String>> {
     const FIRST: &str = r#"{"items":["tea"],"total":3.50}"#;
     const SECOND: &str = r#"{"items":["tea","milk"],"total":4.75}"#;
     let receipt = |version: u64| [format!("{DOCUMENTS} at version {version}")];
-    let gives = |arguments: &[&str], wanted: &[String]| {
-        let found = tool.lines(&[arguments, &["--quiet"]].concat())?;
-        if found == wanted {
-            return Ok(());
-        }
-        Err(format!("`icecore {}` gave {found:?} instead of {wanted:?}", arguments.join(" ")))
-    };
-    gives(&["put", DOCUMENTS, "cart", FIRST], &receipt(1))?;
-    gives(&["patch", DOCUMENTS, "cart", r#"{"items":["tea","milk"],"total":4.75}"#], &receipt(2))?;
-    gives(&["state", DOCUMENTS, "cart", "--at", "1"], &[FIRST.to_owned()])?;
-    gives(&["state", DOCUMENTS, "cart"], &[SECOND.to_owned()])?;
+    tool.prints(&["put", DOCUMENTS, "cart", FIRST], &receipt(1))?;
+    tool.prints(&["patch", DOCUMENTS, "cart", r#"{"items":["tea","milk"],"total":4.75}"#], &receipt(2))?;
+    tool.prints(&["state", DOCUMENTS, "cart", "--at", "1"], &[FIRST.to_owned()])?;
+    tool.prints(&["state", DOCUMENTS, "cart"], &[SECOND.to_owned()])?;
     let differs = ["~ cart", "    + /items/1 \"milk\"", "    ~ /total 3.50 -> 4.75"].map(str::to_owned);
-    gives(&["diff", DOCUMENTS, "1", "2"], &differs)?;
-    gives(&["rollback", DOCUMENTS, "--to", "1"], &receipt(3))?;
-    gives(&["state", DOCUMENTS, "cart"], &[FIRST.to_owned()])?;
-    gives(&["state", DOCUMENTS, "cart", "--at", "2"], &[SECOND.to_owned()])?;
+    tool.prints(&["diff", DOCUMENTS, "1", "2"], &differs)?;
+    tool.prints(&["rollback", DOCUMENTS, "--to", "1"], &receipt(3))?;
+    tool.prints(&["state", DOCUMENTS, "cart"], &[FIRST.to_owned()])?;
+    tool.prints(&["state", DOCUMENTS, "cart", "--at", "2"], &[SECOND.to_owned()])?;
     let mut told = vec![format!("Version 1: {FIRST}"), format!("Version 2: {SECOND}")];
     told.extend(differs.map(|line| format!("  {line}")));
     told.push("Version 3 is version 1 again, by a new commit: version 2 is still there.".to_owned());
@@ -212,7 +147,7 @@ fn documents(tool: &Tool) -> Outcome<Vec<String>> {
 /// Copies the store, flips a bit in the middle of its segment, and has it found.
 fn damaged(tool: &Tool) -> Outcome<String> {
     let failed = |error: std::io::Error| format!("copying the store: {error}");
-    let (from, to) = (run::root().join(&tool.store), run::root().join("target/quickstart-damaged"));
+    let (from, to) = (run::root().join(tool.store), run::root().join(DAMAGED));
     fs::create_dir_all(&to).map_err(failed)?;
     for entry in fs::read_dir(&from).map_err(failed)? {
         let entry = entry.map_err(failed)?;
@@ -225,7 +160,7 @@ fn damaged(tool: &Tool) -> Outcome<String> {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&segment, bytes).map_err(failed)?;
-    let damaged = Tool { binary: tool.binary.clone(), store: to };
+    let damaged = tool.at(DAMAGED);
     let output = damaged.output(&["verify", "--quiet"])?;
     if output.status.code() != Some(20) {
         return Err(format!("verify did not find the flipped bit: {}", output.status));
