@@ -31,6 +31,8 @@ cargo xtask COMMAND
                   breaks the code in a copy, promise by promise, and looks whether the tests notice
   bench [ROUNDS] [NAME …]
                   benchmarks, each a ratio to a yardstick of the same run
+  bench-penguiflow [ROUNDS] [URL]
+                  what Penguiflow's calls cost, beside its own store in memory
 ";
 
 fn main() -> ExitCode {
@@ -45,6 +47,9 @@ fn main() -> ExitCode {
                 ["run", "--release", "--quiet", "--package", "icecore-bench", "--features", "postgres", "--"];
             let given = arguments.iter().skip(1).map(String::as_str);
             run::cargo(&own.into_iter().chain(given).collect::<Vec<_>>())
+        }
+        Some("bench-penguiflow") => {
+            wheel::bench(&arguments.iter().skip(1).map(String::as_str).collect::<Vec<_>>())
         }
         Some("services") => servers::run(&arguments.iter().skip(1).map(String::as_str).collect::<Vec<_>>()),
         Some("wheel") => wheel::run(flag("--release")),

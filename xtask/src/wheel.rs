@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::install::python;
+use crate::install::{self, python};
 use crate::penguiflow;
 use crate::run::{self, Counts, Outcome, command, succeed};
 use crate::servers::Servers;
@@ -25,16 +25,28 @@ pub fn run(is_release: bool) -> Outcome {
 }
 
 /// Builds the package, and installs it in its environment.
-pub fn install() -> Outcome {
+pub fn build_and_install() -> Outcome {
     let wheel = build(false)?;
     let wheel = wheel.to_string_lossy();
     let install = ["install", "--quiet", "--force-reinstall", "--no-deps", &*wheel];
     succeed(&mut command(&tool("pip"), &install))
 }
 
+/// What Penguiflow's calls cost, with a release build of the package beside the one that is tested.
+pub fn bench(arguments: &[&str]) -> Outcome {
+    install::run_inside(install::for_a_flow)?;
+    let wheel = build(true)?;
+    let beside = run::root().join("target/bench-python");
+    let (wheel, into) = (wheel.to_string_lossy(), beside.to_string_lossy());
+    let install = ["install", "--quiet", "--no-deps", "--upgrade", "--target", &*into, &*wheel];
+    succeed(&mut command(&tool("pip"), &install))?;
+    let script = ["crates/python/bench_penguiflow.py"];
+    succeed(command(&tool("python"), &[&script, arguments].concat()).env("PYTHONPATH", &beside))
+}
+
 /// Runs the package's tests, then those with and of Penguiflow.
 pub fn test(servers: &Servers, long: bool) -> Outcome<Counts> {
-    install()?;
+    build_and_install()?;
     let mut pytest =
         command(&tool("python"), &["-m", "pytest", "--color", "no", "--quiet", "crates/python/tests"]);
     if long {

@@ -38,13 +38,19 @@ pub fn encode_fields(value: &Bound<'_, PyAny>, names: &Bound<'_, PyTuple>) -> Py
     Ok(writer.text)
 }
 
-#[derive(Default)]
 pub struct Writer {
     pub text: Vec<u8>,
     /// Of this text.
     depth: usize,
     /// The values that this one is in: one that holds itself ends there.
     path: Vec<usize>,
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        // What most events take.
+        Self { text: Vec::with_capacity(512), depth: 0, path: Vec::with_capacity(8) }
+    }
 }
 
 impl Writer {
@@ -190,50 +196,46 @@ impl Writer {
 
     fn dict(&mut self, dict: &Bound<'_, PyDict>) -> PyResult<()> {
         // A copy: what is called for a value may change it.
-        let members = dict.items();
+        let members: Vec<_> = dict.iter().collect();
         // Before any value is written, for a value may hold such a dict again, and so on.
-        for member in members.iter() {
-            let name = member.cast::<PyTuple>()?.get_item(0)?;
-            let text = name.cast::<PyString>().ok().and_then(|name| name.to_str().ok());
-            if text.is_none_or(|text| text.starts_with(PRIVATE)) {
-                return self.pairs(&members);
-            }
-        }
+        let Some(names) = members.iter().map(|(name, _)| plain_name(name)).collect::<Option<Vec<_>>>() else {
+            return self.pairs(&members);
+        };
         let is_one = members.len() == 1;
         self.text.push(b'{');
-        for (index, member) in members.iter().enumerate() {
-            let (name, member) = member.extract::<(Bound<'_, PyString>, Bound<'_, PyAny>)>()?;
+        for (index, (name, (_, member))) in names.into_iter().zip(&members).enumerate() {
             if index > 0 {
                 self.text.push(b',');
             }
-            let text = name.to_str()?;
-            let _ = if is_one && text.starts_with('$') {
-                serde_json::to_writer(&mut self.text, &format!("${text}"))
+            let _ = if is_one && name.starts_with('$') {
+                serde_json::to_writer(&mut self.text, &format!("${name}"))
             } else {
-                serde_json::to_writer(&mut self.text, text)
+                serde_json::to_writer(&mut self.text, name)
             };
             self.text.push(b':');
-            self.value(&member)?;
+            self.value(member)?;
         }
         self.push(b"}")
     }
 
     /// A dict whose keys are no names of JSON.
-    fn pairs(&mut self, members: &Bound<'_, PyList>) -> PyResult<()> {
+    fn pairs(&mut self, members: &[(Bound<'_, PyAny>, Bound<'_, PyAny>)]) -> PyResult<()> {
         self.push(br#"{"$dict":["#)?;
+        // Two arrays more, which whoever reads it must follow as well.
         self.depth += 2;
-        for (index, pair) in members.iter().enumerate() {
+        self.path.extend([0, 0]);
+        for (index, (name, member)) in members.iter().enumerate() {
             if index > 0 {
                 self.text.push(b',');
             }
-            let (name, member) = pair.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
             self.text.push(b'[');
-            self.value(&name)?;
+            self.value(name)?;
             self.text.push(b',');
-            self.value(&member)?;
+            self.value(member)?;
             self.text.push(b']');
         }
         self.depth -= 2;
+        self.path.truncate(self.path.len() - 2);
         self.push(b"]}")
     }
 
@@ -345,6 +347,12 @@ impl Writer {
             }
         }
     }
+}
+
+/// A key that is a name of JSON.
+fn plain_name<'a>(name: &'a Bound<'_, PyAny>) -> Option<&'a str> {
+    let text = name.cast::<PyString>().ok()?.to_str().ok()?;
+    (!text.starts_with(PRIVATE)).then_some(text)
 }
 
 /// Whether this value could not be looked into; else it is too large, or somebody wants the program to stop.

@@ -228,6 +228,12 @@ pub(crate) async fn find(inner: &Inner, log: &LogId, id: &EntryId) -> Result<Loo
     let Some(tip) = open::tip(inner, log).await? else {
         return Ok(Look { receipt: None, is_unsure: false, sealed: false });
     };
+    // Most ids are in a run: then none of the headers behind the runs need be read.
+    let runs = id_runs::list(inner, log, tip.incarnation).await?;
+    if let Some(Some(hit)) = search(inner, log, &runs, &tip.secret.id_tag(id)).await? {
+        let receipt = Some(receipt(log, id, hit));
+        return Ok(Look { receipt, is_unsure: false, sealed: tip.sealed });
+    }
     let (hit, is_unsure) = loop {
         let ids = open::read_ids(inner, log, &tip).await?;
         if let Some(hit) = ids.recent(&tip.secret.id_tag(id)) {

@@ -83,7 +83,7 @@ fn prepare() -> Outcome {
         );
     }
     install::run_inside(install::for_a_flow)?;
-    wheel::install()
+    wheel::build_and_install()
 }
 
 impl Agents<'_> {

@@ -76,8 +76,8 @@ LEFT_OUT = (
     Left(
         "test_task_service.py",
         "test_inprocess_task_service_controls_and_patch_flow",
-        "Looks for a task's patch as soon as the task is complete in memory, while it is being saved: who waits for a disk"
-        " may lose that race.",
+        "Looks for a task's patch as soon as the task is complete in memory, while it is being saved: who waits for a"
+        " disk may lose that race.",
     ),
     Left(
         "test_session_state_store_retention.py",
