@@ -1,4 +1,4 @@
-//! What is promised, the test that would notice, and the break that shows that it does.
+//! Of the backends, the logs and the documents.
 
 use crate::mutants::Promise;
 
@@ -16,7 +16,7 @@ const POSTGRES_POOL: &str = "crates/backends/sql/src/postgres/pool.rs";
 const POSTGRES_WIRE: &str = "crates/backends/sql/src/postgres/wire.rs";
 const POSTGRES_WRITER: &str = "crates/backends/sql/src/postgres/writer.rs";
 
-pub const PROMISES: &[Promise] = &[
+pub const STORAGE: &[Promise] = &[
     Promise {
         promise: "On every backend a slot is created once, whoever races.",
         package: "icecore-embedded",
