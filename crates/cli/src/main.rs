@@ -20,6 +20,7 @@ mod tail;
 mod time;
 mod timeline;
 mod verify;
+mod watch;
 
 use std::ffi::OsStr;
 use std::process::ExitCode;
@@ -82,6 +83,8 @@ enum Command {
     Diff(diff::Args),
     /// Show who changed a document, when, in which commit
     History(history::Args),
+    /// Follow a document: as it is, and after each commit that changes it
+    Watch(watch::Args),
     /// Make the documents what they were, by a new commit
     Rollback(rollback::Args),
     /// Begin a new log with the documents as they are, or were
@@ -112,6 +115,7 @@ impl Command {
             | Self::State(_)
             | Self::Diff(_)
             | Self::History(_)
+            | Self::Watch(_)
             | Self::Completions { .. } => WhenClosed::End,
             Self::Rollback(args) if args.dry_run => WhenClosed::End,
             Self::Append(_)
@@ -209,6 +213,7 @@ async fn run(cli: &Cli, output: &mut Output) -> Result<ExitCode> {
         Command::Read(args) => read::run(args, &look(cli).await?, output).await,
         Command::Logs(args) => logs::run(args, &look(cli).await?, output).await,
         Command::Tail(args) => tail::run(args, &look(cli).await?, output).await,
+        Command::Watch(args) => watch::run(args, &look(cli).await?, output).await,
         Command::Timeline(args) => {
             let of = args.of()?;
             timeline::run(args, &of, &look(cli).await?, output).await

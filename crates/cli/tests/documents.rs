@@ -488,3 +488,23 @@ fn what_shows_documents_ends_well_when_nobody_looks_any_more_and_what_changes_th
         assert_eq!(run_closed(&["put", LOG, "k", "3", "--expect", "1"]).code, 3);
     }
 }
+
+#[test]
+fn a_watch_shows_a_document_as_it_is_until_there_is_nothing_more() {
+    for place in Place::each() {
+        place.run(&["put", LOG, "k", "1"]).done();
+        place.run(&["put", LOG, "other", "1"]).done();
+        place.run(&["patch", LOG, "k", r#"{"a":1.0}"#]).done();
+        let watch = |key| place.json(&["watch", LOG, key, "--until-caught-up"]).done().json();
+
+        let lines = watch("k");
+
+        assert_eq!(lines.len(), 1);
+        assert_eq!((&lines[0]["version"], &lines[0]["exists"]), (&json!(3), &json!(true)));
+        assert_eq!(lines[0]["value"], json!({ "a": 1.0 }));
+        assert_eq!(watch("none")[0], json!({ "log": LOG, "key": "none", "version": 3, "exists": false }));
+        let shown = place.run(&["watch", LOG, "none", "--until-caught-up"]).done().stdout;
+        assert!(shown.ends_with("(none)\n"), "{shown}");
+        place.run(&["watch", LOG, &"k".repeat(1_025)]).failed(2, "key_bytes=1025");
+    }
+}

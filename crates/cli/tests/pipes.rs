@@ -28,8 +28,13 @@ fn run_closed(place: &Place, arguments: &[&str]) -> Ran {
 fn what_only_shows_ends_well() {
     for place in Place::each() {
         place.fill(1);
-        let show: [&[&str]; 4] =
-            [&["read", LOG], &["logs"], &["tail", LOG, "--from", "1"], &["completions", "bash"]];
+        let show: [&[&str]; 5] = [
+            &["read", LOG],
+            &["logs"],
+            &["tail", LOG, "--from", "1"],
+            &["watch", LOG, "k"],
+            &["completions", "bash"],
+        ];
         for arguments in show {
             let ran = run_closed(&place, arguments);
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use icecore::state::Watched;
 use icecore::{
     Entry, Error, ErrorKind, Log, LogId, Range, Resolved, Result, Tailed, Version, store::read::LogHead,
 };
@@ -224,6 +225,21 @@ impl NativeLog {
     fn fork(&self, new: Name, at: Moment) -> Call {
         let log = self.opened();
         call(async move { log.await?.fork(&new.0, at.0).await }, Receipt::make)
+    }
+
+    fn watch(&self, key: Text) -> NativeStream {
+        let log = self.opened();
+        NativeStream::new(move |pages| async move {
+            let log = log.await?;
+            let mut watch = log.watch(&key.0);
+            loop {
+                if let Watched::Is(version, document) = watch.next().await?
+                    && !pages.give(vec![Item::Document(version.0, document)]).await
+                {
+                    return Ok(());
+                }
+            }
+        })
     }
 
     fn history(&self, key: Text) -> NativeStream {

@@ -52,7 +52,7 @@ impl NativeState {
 
 /// A JSON value under a key.
 #[pyclass(frozen, module = "icecore")]
-pub struct Document(icecore::Document);
+pub struct Document(pub icecore::Document);
 
 #[pymethods]
 impl Document {

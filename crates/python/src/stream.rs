@@ -14,13 +14,15 @@ use tokio::sync::{mpsc, watch};
 use crate::call::{Call, call};
 use crate::event::RecordedEvent;
 use crate::runtime::{self, lock};
-use crate::state::Change;
+use crate::state::{Change, Document};
 
 /// One of what is read.
 pub enum Item {
     Event(Box<icecore::RecordedEvent>),
     Log(String),
     Change(Box<Changed>),
+    /// At a version.
+    Document(u64, Option<icecore::state::Document>),
 }
 
 impl Item {
@@ -29,6 +31,9 @@ impl Item {
             Self::Event(event) => RecordedEvent::make(py, *event),
             Self::Log(name) => Ok(name.into_pyobject(py)?.into_any().unbind()),
             Self::Change(change) => Change::make(py, *change),
+            Self::Document(version, document) => {
+                Ok((version, document.map(Document)).into_pyobject(py)?.into_any().unbind())
+            }
         }
     }
 }

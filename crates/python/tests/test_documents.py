@@ -205,3 +205,27 @@ async def test_rollback_and_fork(store: icecore.Store, log: icecore.Log) -> None
         await log.fork(fork.name)
     with pytest.raises(icecore.InvalidError):
         await log.fork("no name")
+
+
+async def test_a_watch_gives_a_document_as_it_is_and_as_it_changes(log: icecore.Log) -> None:
+    watch = log.watch("cart")
+    assert await anext(watch) == (0, None)
+    waiting = asyncio.create_task(anext(watch))
+    # A wait that is cancelled loses nothing.
+    await asyncio.sleep(0.01)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+    await log.put("other", 1)
+    await log.put("cart", {"total": 1.50})
+    await log.patch("cart", {"total": 2})
+    await log.delete("cart")
+
+    found = [await anext(watch) for _ in range(3)]
+    assert [(version, document and document.json()) for version, document in found] == [
+        (2, {"total": 1.5}),
+        (3, {"total": 2}),
+        (4, None),
+    ]
+    await watch.aclose()

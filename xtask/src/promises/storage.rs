@@ -504,6 +504,15 @@ pub const STORAGE: &[Promise] = &[
         replace: "if text.len() > 1_000_000_000 && text.starts_with(PRIVATE) {",
     },
     Promise {
+        promise: "Who watches a document is told of every commit that changes it, once and in order.",
+        package: "icecore-store",
+        test: "of_many_writers_no_change_is_skipped",
+        broken: "it looks again at the head instead of going on where it was",
+        file: "crates/store/src/state/watch.rs",
+        find: "Tailed::CaughtUp(version) => return Ok(Watched::CaughtUp(version)),",
+        replace: "Tailed::CaughtUp(version) => {\n                    self.tail = None;\n                    return Ok(Watched::CaughtUp(version));\n                }",
+    },
+    Promise {
         promise: "A transaction is through in a few rounds, whatever is appended beside it in the same process.",
         package: "icecore-store",
         test: "a_transaction_beside_appends_is_through_in_a_few_rounds_where_creates_are_slow",

@@ -151,6 +151,10 @@ class Log:
         name = new.name if isinstance(new, Log) else new
         return await wait(self._native.fork(name, at))
 
+    def watch(self, key: str) -> Stream[tuple[int, Document | None]]:
+        """Follows a document: first as it is now, then after each commit that changes it, with the log's version."""
+        return Stream(self._native.watch(key))
+
     def history(self, key: str) -> Stream[Change]:
         """Who changed a document, when, in which commit: newest first."""
         return Stream(self._native.history(key))

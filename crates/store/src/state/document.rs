@@ -139,6 +139,15 @@ impl State {
         self.bytes
     }
 
+    /// With this document alone.
+    pub(crate) fn only(&self, key: &str) -> Self {
+        let mut only = Self { version: self.version, at: self.at, ..Self::default() };
+        if let Some(Document { json, version, at }) = self.get(key) {
+            only.set(key, json.clone(), *version, *at);
+        }
+        only
+    }
+
     /// The version of a document; zero if there is none.
     pub(crate) fn version_of(&self, key: &str) -> Version {
         self.get(key).map_or(Version::ZERO, |document| document.version)

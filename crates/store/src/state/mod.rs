@@ -10,6 +10,7 @@
 //! | [`time`] | a state as it was, and a log set back, or begun anew from there |
 //! | [`diff`] | what differs between two states |
 //! | [`history`] | who changed a document, when, in which commit |
+//! | [`watch`] | a document as it changes |
 
 pub mod changes;
 pub mod diff;
@@ -19,6 +20,7 @@ pub(crate) mod fold;
 pub mod history;
 pub mod time;
 mod transact;
+pub mod watch;
 
 pub use changes::{Changes, Condition, Json};
 pub use diff::{Diff, Difference};
@@ -26,3 +28,4 @@ pub use document::{Document, State};
 pub use event::KEY_BYTES_MAX;
 pub use history::Changed;
 pub use time::At;
+pub use watch::{Watch, Watched};

@@ -130,8 +130,8 @@ async def test_a_flow_that_stops_with_its_result_has_its_last_event(state_store:
     for _ in range(20):
         heard: list[str] = []
 
-        async def observe(told: Any, heard: list[str] = heard) -> None:
-            heard.append(told.event_type)
+        async def observe(event: Any, heard: list[str] = heard) -> None:
+            heard.append(event.event_type)
 
         flow = create(node("upper", upper).to(), state_store=state_store)
         flow.add_middleware(observe)

@@ -1,0 +1,116 @@
+//! A document as it changes.
+
+use icecore_log::{Error, Result, Version};
+
+use crate::Log;
+use crate::read::RecordedCommit;
+use crate::state::document::{Document, State};
+use crate::state::event::DocumentEvent;
+use crate::state::fold;
+use crate::tail::{Tail, Tailed};
+
+/// What a watch has to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Watched {
+    /// What the document is at this version; `None` if it is not there. First as it is now, then after each commit that changed it.
+    Is(Version, Option<Document>),
+    /// There is nothing behind this version now. Said once each time.
+    CaughtUp(Version),
+    /// Still nothing, about once a second.
+    Heartbeat,
+}
+
+/// Follows a document. Made by [`Log::watch`].
+#[derive(Debug)]
+pub struct Watch<'a> {
+    log: &'a Log,
+    key: String,
+    /// This one document, through the commit that was looked at last.
+    state: State,
+    /// `None` before it was read, and when it must be read anew.
+    tail: Option<Tail<'a>>,
+}
+
+impl Log {
+    /// Follows a document: as it is now, and after each commit that changes it. The log need not exist yet.
+    ///
+    /// ```
+    /// # use icecore_store::{Store, state::{Json, Watched}};
+    /// # use std::sync::Arc;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let store = Store::new(Arc::new(icecore_embedded::Memory::default()));
+    /// let log = store.log(icecore_log::LogId::new("acme", "session", "s-1")?);
+    /// let mut watch = log.watch("cart");
+    /// assert_eq!(watch.next().await?, Watched::Is(icecore_log::Version(0), None));
+    /// log.put("cart", Json::text("1")?).await?;
+    /// loop {
+    ///     if let Watched::Is(version, Some(document)) = watch.next().await? {
+    ///         assert_eq!((version.0, &document.json[..]), (1, &b"1"[..]));
+    ///         break;
+    ///     }
+    /// }
+    /// # Ok::<_, icecore_log::Error>(()) }).unwrap();
+    /// ```
+    pub fn watch(&self, key: &str) -> Watch<'_> {
+        Watch { log: self, key: key.to_owned(), state: State::default(), tail: None }
+    }
+}
+
+impl Watch<'_> {
+    /// What comes next; waits for it. Safe to drop while it waits: nothing is skipped.
+    ///
+    /// If the log was trimmed beyond what was seen, the next is the document as it is by then.
+    ///
+    /// # Errors
+    /// As [`Log::state`] and [`Tail::next`].
+    pub async fn next(&mut self) -> Result<Watched> {
+        loop {
+            let Some(tail) = &mut self.tail else { return self.begin().await };
+            match tail.next().await? {
+                Tailed::Commit(commit) => {
+                    if let Some(watched) = self.apply(*commit)? {
+                        return Ok(watched);
+                    }
+                }
+                Tailed::CaughtUp(version) => return Ok(Watched::CaughtUp(version)),
+                Tailed::Heartbeat => return Ok(Watched::Heartbeat),
+                Tailed::Trimmed(_) => self.tail = None,
+            }
+        }
+    }
+
+    async fn begin(&mut self) -> Result<Watched> {
+        let whole = self.log.fold_head().await?.state;
+        self.state = whole.only(&self.key);
+        self.tail = Some(self.log.tail(self.state.version.next()));
+        Ok(self.is())
+    }
+
+    fn is(&self) -> Watched {
+        Watched::Is(self.state.version, self.state.get(&self.key).cloned())
+    }
+
+    /// What the document is behind a commit, if that changed it.
+    fn apply(&mut self, commit: RecordedCommit) -> Result<Option<Watched>> {
+        let (version, at, is_base) = (commit.version, commit.header.at, commit.header.flags.base);
+        if commit.entries.is_none() {
+            return Err(fold::dropped(&self.log.id, version));
+        }
+        let was_there = self.state.get(&self.key).is_some();
+        let mut is_changed = false;
+        if is_base {
+            is_changed = was_there;
+            self.state.clear();
+        }
+        for event in commit.into_events() {
+            if let Some(change) = DocumentEvent::of(&event.event).filter(|change| change.key() == self.key) {
+                is_changed = true;
+                let at_version = |error: Error| error.with("log", &self.log.id).with("version", version);
+                self.state.apply(change, version, at).map_err(at_version)?;
+            }
+        }
+        (self.state.version, self.state.at) = (version, Some(at));
+        let is_there = self.state.get(&self.key).is_some();
+        Ok((is_changed && (was_there || is_there)).then(|| self.is()))
+    }
+}
