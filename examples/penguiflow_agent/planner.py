@@ -101,12 +101,6 @@ def build(store: Any) -> ReactPlanner:
     )
 
 
-async def saved() -> None:
-    """Waits for what Penguiflow saves without waiting for it, and would lose when the process ends."""
-    tasks = [task for task in asyncio.all_tasks() if task.get_name().startswith("penguiflow-persist-")]
-    await asyncio.gather(*tasks)
-
-
 async def main(token: str | None, said: str, stay: bool) -> int:
     async with create_store() as store:
         planner = build(store)
@@ -118,7 +112,7 @@ async def main(token: str | None, said: str, stay: bool) -> int:
         except KeyError:
             print("Nobody waits under this token: it was used, or has expired, or never was")
             return 1
-        await saved()
+        # Penguiflow saves the run without waiting for it; this waits for that as well.
         await store.flush()
         if isinstance(result, PlannerPause):
             print("waits for", result.reason, json.dumps(dict(result.payload)), flush=True)

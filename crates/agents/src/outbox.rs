@@ -106,7 +106,8 @@ impl Outbox {
     /// Accepts an entry, of about so many bytes. Whether there is room for more: if not, wait for [`Outbox::room`].
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`] if twice as much waits as should: it was not accepted. [`ErrorKind::Refused`] if it was closed.
+    /// [`ErrorKind::Unavailable`] if the system is away and twice as much waits as should: it was not accepted.
+    /// [`ErrorKind::Refused`] if it was closed.
     pub fn accept(
         &self,
         runtime: &Handle,
@@ -118,7 +119,8 @@ impl Outbox {
         if state.is_closed {
             return Err(Error::new(ErrorKind::Refused, DOING).advise("The store was closed: open another"));
         }
-        if state.bytes > bytes_max.saturating_mul(2) {
+        // Else it is written soon, and a burst of callers who all wait for room is no reason to drop anything.
+        if state.trouble.is_some() && state.bytes > bytes_max.saturating_mul(2) {
             return Err(state.in_trouble("It was not accepted, as too much waits to be written"));
         }
         let bytes = bytes.saturating_add(OVERHEAD);

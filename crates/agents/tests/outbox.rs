@@ -119,7 +119,7 @@ async fn what_can_never_be_written_is_told_and_holds_up_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_outbox_makes_callers_wait_and_refuses_only_far_beyond() {
+async fn a_full_outbox_makes_callers_wait_and_refuses_only_far_beyond_while_the_system_is_away() {
     let (fault, store) = faulty();
     let outbox = outbox(&store, |settings| settings.bytes_max = 10_000);
     fault.plan([Fate::Refuse; 4]);
@@ -144,6 +144,19 @@ async fn a_full_outbox_makes_callers_wait_and_refuses_only_far_beyond() {
     outbox.room(SOON).await.unwrap();
     outbox.flush(SOON).await.unwrap();
     assert_eq!(texts(&store.log(log("a"))).await.len(), beyond);
+}
+
+#[tokio::test]
+async fn a_burst_of_callers_who_wait_for_room_is_accepted_whole() {
+    let (_, store) = faulty();
+    let outbox = outbox(&store, |settings| settings.bytes_max = 10_000);
+    let text = "x".repeat(744);
+    for id in 0..100 {
+        assert_eq!(accept(&outbox, "a", id, &text).unwrap(), id < 10, "{id}");
+    }
+    outbox.room(SOON).await.unwrap();
+    outbox.flush(SOON).await.unwrap();
+    assert_eq!(texts(&store.log(log("a"))).await.len(), 100);
 }
 
 #[tokio::test(start_paused = true)]

@@ -36,7 +36,7 @@ pub const AGENTS: &[Promise] = &[
     Promise {
         promise: "Callers wait when the buffer is full; nothing is dropped for it.",
         package: "icecore-agents",
-        test: "a_full_outbox_makes_callers_wait_and_refuses_only_far_beyond",
+        test: "a_full_outbox_makes_callers_wait_and_refuses_only_far_beyond_while_the_system_is_away",
         broken: "a full buffer is not noticed",
         file: OUTBOX,
         find: "let has_room = state.bytes <= bytes_max;",

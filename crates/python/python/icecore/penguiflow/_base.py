@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import sys
 from types import TracebackType
-from typing import Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from .. import _native
 from .._call import wait
@@ -63,17 +64,37 @@ class Base:
         await self._icecore.open()
 
     async def flush(self, timeout: float = 30.0) -> None:
-        """Waits until all that was accepted is durable; what never will be is an error."""
+        """Waits until all that was accepted is durable; what never will be is an error.
+
+        That counts for what Penguiflow saves in tasks of this loop that nobody awaits: those that are there are waited for.
+        """
+        await self._handed_over(timeout)
         await wait(self._native.flush(timeout))
 
     async def aclose(self, timeout: float = 30.0) -> None:
         """Flushes, accepts no more, and closes the store if it was given by its URL."""
+        await self._handed_over(timeout)
         self._native.close()
         try:
-            await self.flush(timeout)
+            await wait(self._native.flush(timeout))
         finally:
             if self._is_ours:
                 await self._icecore.aclose()
+
+    async def _handed_over(self, timeout: float) -> None:
+        # Tasks that were made have begun after this, which is all that most of them need.
+        await asyncio.sleep(0)
+        saving = [task for task in asyncio.all_tasks() if self._is_saving(task)]
+        if saving:
+            await asyncio.wait(saving, timeout=timeout)
+
+    def _is_saving(self, task: asyncio.Task[Any]) -> bool:
+        if task is asyncio.current_task():
+            return False
+        if task.get_name().startswith("penguiflow-persist-"):
+            return True
+        frame = getattr(task.get_coro(), "cr_frame", None)
+        return frame is not None and frame.f_code.co_name.startswith("save_") and frame.f_locals.get("self") is self
 
     async def __aenter__(self) -> Self:
         await self.open()
