@@ -67,6 +67,9 @@ pub struct Settings {
     pub segment_bytes_first: u64,
     /// What a segment grows to before the next one is begun: 64 MiB.
     pub segment_bytes_max: u64,
+    /// How many zeros are written ahead of the groups at a time, so that a sync finds blocks that were written before: as many bytes as this writer
+    /// has written, and at most so many: 1 MiB.
+    pub zeros_bytes_max: u64,
     /// A group ends with the request that reaches so many bytes: 4 MiB.
     pub group_bytes_max: usize,
     /// How many requests may wait for the writer; more wait before it: 1,024.
@@ -78,6 +81,7 @@ impl Default for Settings {
         Self {
             segment_bytes_first: 256 << 10,
             segment_bytes_max: 64 << 20,
+            zeros_bytes_max: 1 << 20,
             group_bytes_max: 4 << 20,
             requests_max: 1_024,
         }

@@ -79,6 +79,8 @@ pub(crate) fn open_to_write(shared: &Arc<Shared>, settings: Settings) -> Result<
         end,
         salt,
         capacity,
+        written: 0,
+        began: end,
         settings,
         punched: BTreeSet::new(),
         owes_punches: false,

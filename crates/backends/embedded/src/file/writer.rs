@@ -29,6 +29,10 @@ pub(crate) struct Writer {
     pub salt: u32,
     /// The length of the active segment's file.
     pub capacity: u64,
+    /// Through here the active segment's file was written: groups, and zeros where the next ones will be.
+    pub written: u64,
+    /// The LSN at which this writer began.
+    pub began: u64,
     pub settings: Settings,
     /// Segments in which bytes were destroyed, which is not durable yet.
     pub punched: BTreeSet<u32>,
@@ -40,6 +44,9 @@ pub(crate) struct Writer {
 
 /// After this long without work an empty group is written, so that the last one is covered.
 const IDLE: Duration = Duration::from_millis(10);
+/// A block of most file systems.
+const BLOCK: u64 = 4_096;
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// The name of a segment that is being made. It gets its own when its head is durable.
 pub(crate) const NEW_SEGMENT: &str = "new-segment";
 
@@ -146,12 +153,37 @@ impl Writer {
         segment
             .file
             .write_at(&group.bytes, segment.offset(lsn))
-            .and_then(|()| segment.file.sync())
+            .and_then(|()| {
+                self.write_ahead(&segment, lsn + bytes);
+                segment.file.sync()
+            })
             .map_err(|error| in_doubt("writing a group", error))?;
         self.end += bytes;
         let dropped = self.publish(group, lsn);
         self.mark().map_err(|error| in_doubt("publishing a group", error))?;
         Ok(dropped)
+    }
+
+    /// Writes zeros behind the last group, where the file has zeros anyway. A block that is only allocated is turned into a written one
+    /// by its first sync, which makes the file system write its journal too; the syncs of the groups to come are spared that.
+    ///
+    /// Nothing rests on them: zeros that cannot be written are left out.
+    fn write_ahead(&mut self, segment: &Segment, end: u64) {
+        let from = segment.offset(end);
+        // A store that is opened for a few appends does not pay for blocks that it will not use.
+        let ahead = (end - self.began).min(self.settings.zeros_bytes_max);
+        if from <= self.written || ahead == 0 {
+            return;
+        }
+        self.written = (from + ahead).next_multiple_of(BLOCK).min(self.capacity);
+        let mut position = from;
+        while position < self.written {
+            let count = (self.written - position).min(ZEROS.len() as u64);
+            if segment.file.write_at(&ZEROS[..count as usize], position).is_err() {
+                break;
+            }
+            position += count;
+        }
     }
 
     fn publish(&self, group: &mut Group, lsn: u64) -> Vec<(LogId, Slot)> {
@@ -262,7 +294,7 @@ impl Writer {
             // What is behind the base of the new one is never read; it only takes space.
             let _ = active.file.resize(active.offset(self.end));
         }
-        self.capacity = capacity;
+        (self.capacity, self.written) = (capacity, 0);
         Ok(segment)
     }
 

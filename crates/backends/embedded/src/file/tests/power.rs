@@ -64,6 +64,31 @@ fn a_cut_after_any_operation_loses_nothing_that_was_acknowledged() {
     }
 }
 
+/// Zeros are written ahead of the groups, so that a sync finds blocks that were written before. They must go where the file has zeros
+/// anyway: then no cut can tell, whichever of them survive.
+#[test]
+fn zeros_are_written_only_where_zeros_are() {
+    for seed in seeds(3) {
+        block_on(async {
+            let _told = Told(format!("ICECORE_SEED={seed}"));
+            let trace = record(seed, STEPS).await.disk.trace();
+            let (mut machine, mut count) = (Machine::default(), 0);
+            for operation in &trace {
+                if let Operation::Write { file, offset, bytes } = operation
+                    && !bytes.is_empty()
+                    && bytes.iter().all(|byte| *byte == 0)
+                {
+                    let before = &machine.content(*file)[*offset as usize..][..bytes.len()];
+                    assert!(before.iter().all(|byte| *byte == 0), "{operation}");
+                    count += 1;
+                }
+                machine.apply(operation).unwrap();
+            }
+            assert!(count > 0, "none were written");
+        });
+    }
+}
+
 /// Opening writes too. It copies what it is not sure of, and a copy that is half done must not hide what it is a copy of.
 #[test]
 fn a_cut_during_recovery_loses_nothing_either() {

@@ -320,7 +320,7 @@ impl Session {
 
 /// Groups without frames in a trace.
 pub fn idle_marks(trace: &[Operation]) -> usize {
-    let is_mark = |operation: &&Operation| matches!(operation, Operation::Write { bytes, offset, .. } if bytes.len() == 32 && *offset > 0);
+    let is_mark = |operation: &&Operation| matches!(operation, Operation::Write { bytes, offset, .. } if bytes.len() == 32 && *offset > 0 && bytes[0] == 1);
     trace.iter().filter(is_mark).count()
 }
 
