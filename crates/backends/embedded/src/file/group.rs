@@ -10,15 +10,28 @@ use super::frame::{self, GROUP_HEAD, Head};
 use super::index::{Index, LogIndex};
 use super::{COMMIT_BYTES_MAX, REQUEST_BYTES_MAX, Shared};
 
+/// More bytes than this are left to the writer's thread.
+const SMALL: usize = 64 << 10;
+
 pub(crate) enum Request {
     Create(Vec<Run>, Mode, oneshot::Sender<Vec<Created>>),
     Close(LogId, Version, oneshot::Sender<Result<()>>),
     Sweep(LogId, oneshot::Sender<Result<Swept>>),
     Drop(LogId, Vec<Version>, oneshot::Sender<Result<()>>),
     Stop(oneshot::Sender<Result<()>>),
+    /// Asks for nothing: a caller has written, and the last group has to be covered in a while.
+    Look,
 }
 
 impl Request {
+    /// Whether its caller may be let do it: it is an append, and a small one.
+    pub fn is_small(&self) -> bool {
+        match self {
+            Self::Create(runs, ..) => bytes_of(runs) <= SMALL,
+            _ => false,
+        }
+    }
+
     /// Answers it with an error; nothing was written.
     pub fn refuse(self, error: &Error) {
         // Whoever asked may have gone.
@@ -28,6 +41,7 @@ impl Request {
                 drop(channel.send(Err(error.clone())));
             }
             Self::Sweep(_, channel) => drop(channel.send(Err(error.clone()))),
+            Self::Look => {}
         }
     }
 }
@@ -120,7 +134,7 @@ impl Group {
                 self.answers.push(Answer::Done(answer));
             }
             // The writer does these between groups.
-            Request::Sweep(..) | Request::Stop(_) => {}
+            Request::Sweep(..) | Request::Stop(_) | Request::Look => {}
         }
     }
 
@@ -229,9 +243,13 @@ impl Group {
     }
 }
 
+fn bytes_of(runs: &[Run]) -> usize {
+    runs.iter().flat_map(|run| &run.commits).map(StoredCommit::len).sum()
+}
+
 /// A group's length is a number of 32 bits.
 fn too_large(runs: &[Run]) -> Option<Error> {
-    let bytes: usize = runs.iter().flat_map(|run| &run.commits).map(StoredCommit::len).sum();
+    let bytes = bytes_of(runs);
     (bytes > REQUEST_BYTES_MAX).then(|| {
         Error::new(ErrorKind::Invalid, "creating commits")
             .with("bytes", bytes)

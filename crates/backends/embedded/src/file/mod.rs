@@ -9,7 +9,7 @@
 //!
 //! | contract | rests on |
 //! | --- | --- |
-//! | 1 once, 7 neighbours | one writer thread decides, against the index and the group in progress |
+//! | 1 once, 7 neighbours | one writer at a time decides, against the index and the group in progress |
 //! | 2 unknown | a failed write or sync poisons the writer; what was in it is unknown, what comes later unavailable |
 //! | 3 durable | `fdatasync` before any answer; at open no tail is trusted: it is copied to a new segment and synced first; a store that lost commits of unknown logs is not written any more |
 //! | 4 fresh | the index changes after the sync and before the answer; readers follow the mark |
@@ -46,12 +46,14 @@ use icecore_log::{
     Backend, BlobId, Capabilities, Created, Cursor, Durability, Error, ErrorKind, Head, LogId, LogPage,
     LogPrefix, Mode, Page, PageLimit, Result, Run, Swept, Version,
 };
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use disk::{Disk, DiskFile, RealDisk};
 use group::Request;
 pub use icecore_log::Access;
 use index::Index;
+use writer::{Desk, Writer};
 
 /// The most bytes of one commit, header and body.
 pub(crate) const COMMIT_BYTES_MAX: usize = 80 << 20;
@@ -93,6 +95,9 @@ pub struct FileStore {
     shared: Arc<Shared>,
     requests: Mutex<Option<Sender<Request>>>,
     room: Semaphore,
+    requests_max: usize,
+    /// For a caller who is alone.
+    desk: Option<Arc<Desk>>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     /// Whether the writer's thread has ended, and with it the lock.
     ended: watch::Receiver<bool>,
@@ -174,23 +179,27 @@ impl FileStore {
             is_shut_down: AtomicBool::new(false),
         });
         let (ending, ended) = watch::channel(access == Access::ReadOnly);
-        let room = Semaphore::new(settings.requests_max.max(1));
-        let (mut requests, mut thread) = (None, None);
+        let requests_max = settings.requests_max.max(1);
+        let room = Semaphore::new(requests_max);
+        let (mut requests, mut thread, mut desk) = (None, None, None);
         match access {
             Access::ReadOnly => recovery::open_to_read(&shared)?,
             Access::ReadWrite => {
                 let writer = recovery::open_to_write(&shared, settings)?;
+                let writer = Arc::new(Mutex::new(Some(writer)));
+                desk = Some(Arc::clone(&writer));
                 let (sender, receiver) = std::sync::mpsc::channel();
                 let spawned = std::thread::Builder::new().name("icecore-file".to_owned()).spawn(move || {
                     // Also if the writer panics: whoever waits for its end must not wait for ever.
                     let _ending = Ending(ending);
-                    writer.run(&receiver);
+                    Writer::run(&writer, &receiver);
                 });
                 thread = Some(spawned.map_err(|error| unavailable("starting the writer", error))?);
                 requests = Some(sender);
             }
         }
-        Ok(Self { shared, requests: Mutex::new(requests), room, thread: Mutex::new(thread), ended, access })
+        let (requests, thread) = (Mutex::new(requests), Mutex::new(thread));
+        Ok(Self { shared, requests, room, requests_max, desk, thread, ended, access })
     }
 
     /// Asks the writer; its answer.
@@ -204,11 +213,31 @@ impl FileStore {
         let (answer, outcome) = oneshot::channel();
         let sender =
             self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(closed)?;
-        sender.send(make(answer)).map_err(|_| closed())?;
+        if let Some(request) = self.serve_here(make(answer), &sender) {
+            sender.send(request).map_err(|_| closed())?;
+        }
         outcome.await.map_err(|_| {
             Error::new(ErrorKind::Unknown, "writing to a store")
                 .advise("The writer ended: open the store again")
         })
+    }
+
+    /// Serves a request in this thread, if it is a small append, nobody else asks for anything, and the disk is quick; else gives it back.
+    fn serve_here(&self, request: Request, sender: &Sender<Request>) -> Option<Request> {
+        let is_alone = self.room.available_permits() + 1 == self.requests_max;
+        if !is_alone || !request.is_small() || !may_block() {
+            return Some(request);
+        }
+        match self.desk.as_ref().and_then(|desk| desk.try_lock().ok()).as_deref_mut() {
+            Some(Some(writer)) if writer.is_quick() => {
+                if writer.serve_here(request) {
+                    // If the thread has ended, so has the writer, and covered what there was.
+                    let _ = sender.send(Request::Look);
+                }
+                None
+            }
+            _ => Some(request),
+        }
     }
 
     fn is_open(&self) -> Result<()> {
@@ -245,6 +274,13 @@ impl FileStore {
             Ok(())
         }
     }
+}
+
+/// Whether this thread may wait for a disk for a moment: there are others that go on meanwhile.
+fn may_block() -> bool {
+    Handle::try_current().is_ok_and(|runtime| {
+        runtime.runtime_flavor() == RuntimeFlavor::MultiThread && runtime.metrics().num_workers() > 1
+    })
 }
 
 fn closed() -> Error {

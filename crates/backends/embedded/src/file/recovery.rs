@@ -12,7 +12,7 @@ use super::frame::{self, SegmentHead};
 use super::group::Group;
 use super::index::{Index, Slot};
 use super::scan::{self, Tail};
-use super::writer::{NEW_SEGMENT, Writer, forget, publish_segment};
+use super::writer::{Found, NEW_SEGMENT, Writer, forget, publish_segment};
 use super::{Disk, Settings, Shared, blobs, unavailable};
 
 const LOCK_FILE: &str = "LOCK";
@@ -72,20 +72,8 @@ pub(crate) fn open_to_write(shared: &Arc<Shared>, settings: Settings) -> Result<
     let salt = index.segments.last().map_or_else(new_salt, |segment| segment.salt);
     let (end, last_bytes) = (index.through, index.last_group.1);
     *shared.write() = index;
-    let mut writer = Writer {
-        shared: Arc::clone(shared),
-        marks,
-        mark_sequence: marked.sequence,
-        end,
-        salt,
-        capacity,
-        written: 0,
-        began: end,
-        settings,
-        punched: BTreeSet::new(),
-        owes_punches: false,
-        _lock: lock,
-    };
+    let found = Found { marks, mark_sequence: marked.sequence, end, salt, capacity, lock };
+    let mut writer = Writer::new(Arc::clone(shared), settings, found);
     // Both copies, so that one that was damaged is whole again.
     writer.mark().and_then(|()| writer.mark()).map_err(failed)?;
     if last_bytes > 0 {

@@ -1,4 +1,7 @@
-//! The one writer: a thread that takes what is pending into a group, writes it, makes it durable, publishes it, answers.
+//! The one writer takes what is pending into a group, writes it, makes it durable, publishes it, answers.
+//!
+//! It has a thread of its own. A caller who is alone, on a disk whose syncs are quick, does the same in its own thread instead: to wake
+//! another one, and to be woken by it, takes half as long as the sync.
 //!
 //! After a write or a sync has failed nothing can be known of the file any more (the kernel may show pages that it could
 //! not write, and a second sync may succeed): the writer is poisoned, and only opening the store again, which trusts no
@@ -7,9 +10,9 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use icecore_log::{Error, ErrorKind, LogId, Result, Swept};
 use tokio::sync::oneshot;
@@ -38,12 +41,35 @@ pub(crate) struct Writer {
     pub punched: BTreeSet<u32>,
     /// Bytes that should be gone could not be destroyed: the next writer has to.
     pub owes_punches: bool,
+    /// Why nothing is written any more.
+    poisoned: Option<Error>,
+    /// How long the last group took to become durable.
+    took: Duration,
+    /// The end when the thread last looked whether anybody writes.
+    looked_at: u64,
+    /// The thread waits for a request, however long that takes.
+    is_asleep: bool,
     /// Held until the last byte is written, whoever still holds a handle of the store.
     pub _lock: Box<dyn Debug + Send + Sync>,
 }
 
-/// After this long without work an empty group is written, so that the last one is covered.
+/// What opening a store has found.
+pub(crate) struct Found {
+    pub marks: Arc<dyn DiskFile>,
+    pub mark_sequence: u64,
+    pub end: u64,
+    pub salt: u32,
+    pub capacity: u64,
+    pub lock: Box<dyn Debug + Send + Sync>,
+}
+
+/// Where the writer is found, by its thread and by a caller that has it to itself; nobody is there once it has ended.
+pub(crate) type Desk = Mutex<Option<Writer>>;
+
+/// After this long without work, and at most twice that, an empty group is written, so that the last one is covered.
 const IDLE: Duration = Duration::from_millis(10);
+/// A caller waits in its own thread only for groups that take less.
+const QUICK: Duration = Duration::from_millis(1);
 /// A block of most file systems.
 const BLOCK: u64 = 4_096;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
@@ -51,94 +77,145 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 pub(crate) const NEW_SEGMENT: &str = "new-segment";
 
 impl Writer {
-    pub fn run(mut self, requests: &Receiver<Request>) {
-        let mut poisoned: Option<Error> = None;
+    pub fn new(shared: Arc<Shared>, settings: Settings, found: Found) -> Self {
+        Self {
+            shared,
+            marks: found.marks,
+            mark_sequence: found.mark_sequence,
+            end: found.end,
+            salt: found.salt,
+            capacity: found.capacity,
+            written: 0,
+            began: found.end,
+            settings,
+            punched: BTreeSet::new(),
+            owes_punches: false,
+            poisoned: None,
+            took: Duration::MAX,
+            looked_at: found.end,
+            is_asleep: false,
+            _lock: found.lock,
+        }
+    }
+
+    /// What the writer's thread does until nobody is left, or somebody stops it.
+    pub fn run(desk: &Desk, requests: &Receiver<Request>) {
+        let mut patience = IDLE;
         loop {
-            let is_covered = self.is_covered() || poisoned.is_some();
-            let first = match requests.recv_timeout(if is_covered { Duration::MAX } else { IDLE }) {
-                Ok(request) => request,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.cover(&mut poisoned);
-                    continue;
-                }
+            let first = match requests.recv_timeout(patience) {
+                Ok(request) => Some(request),
+                Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            match self.serve(first, requests, &mut poisoned) {
-                None => {}
-                Some(stopped) => {
-                    let outcome = match &poisoned {
-                        Some(cause) => Err(refused(cause)),
-                        None => self.finish(),
-                    };
-                    drop(self);
-                    let _ = stopped.send(outcome);
-                    return;
+            // Whoever panicked with it left it as nobody knows.
+            let Ok(mut writer) = desk.lock() else {
+                break;
+            };
+            let Some(found) = &mut *writer else {
+                return;
+            };
+            if let Some(stopped) = first.and_then(|first| found.serve(first, || requests.try_recv().ok())) {
+                let outcome = match &found.poisoned {
+                    Some(cause) => Err(refused(cause)),
+                    None => found.finish(),
+                };
+                *writer = None;
+                let _ = stopped.send(outcome);
+                return;
+            }
+            patience = found.look();
+        }
+        match desk.lock() {
+            // Nobody is left to be told; opening the store again repairs whatever this could not do.
+            Ok(mut writer) => {
+                if let Some(mut writer) = writer.take().filter(|writer| writer.poisoned.is_none()) {
+                    let _ = writer.finish();
                 }
             }
+            Err(broken) => drop(broken.into_inner().take()),
         }
-        if poisoned.is_none() {
-            // Nobody is left to be told; opening the store again repairs whatever this could not do.
-            let _ = self.finish();
+    }
+
+    /// Covers the last group if nothing was written since the last look; how long until the next.
+    fn look(&mut self) -> Duration {
+        let is_done = |writer: &Self| writer.is_covered() || writer.poisoned.is_some();
+        if !is_done(self) && self.end == self.looked_at {
+            self.cover();
         }
+        self.looked_at = self.end;
+        self.is_asleep = is_done(self);
+        if self.is_asleep { Duration::MAX } else { IDLE }
+    }
+
+    /// Serves a request in its caller's thread; whether the writer's thread must be woken to look after it.
+    pub fn serve_here(&mut self, request: Request) -> bool {
+        // Its caller has no channel that a stop could come through.
+        drop(self.serve(request, || None));
+        std::mem::take(&mut self.is_asleep)
+    }
+
+    /// Whether a group takes so little time that a caller may wait for it in a thread that others want, too.
+    pub fn is_quick(&self) -> bool {
+        self.took < QUICK
     }
 
     /// Takes up what is waiting, and writes it; the channel of whoever asks to stop.
     fn serve(
         &mut self,
         first: Request,
-        requests: &Receiver<Request>,
-        poisoned: &mut Option<Error>,
+        mut more: impl FnMut() -> Option<Request>,
     ) -> Option<oneshot::Sender<Result<()>>> {
         let mut group = Group::new(self.salt);
         let mut next = Some(first);
         while let Some(request) = next {
             match request {
                 Request::Stop(answer) => {
-                    self.commit(group, poisoned);
+                    self.commit(group);
                     return Some(answer);
                 }
-                request if poisoned.is_some() => {
-                    if let Some(cause) = &*poisoned {
+                Request::Look => {}
+                request if self.poisoned.is_some() => {
+                    if let Some(cause) = &self.poisoned {
                         request.refuse(&refused(cause));
                     }
                 }
                 Request::Sweep(log, answer) => {
-                    self.commit(std::mem::replace(&mut group, Group::new(self.salt)), poisoned);
-                    let swept = match &*poisoned {
+                    self.commit(std::mem::replace(&mut group, Group::new(self.salt)));
+                    let swept = match &self.poisoned {
                         Some(cause) => Err(refused(cause)),
-                        None => self.sweep(&log, poisoned),
+                        None => self.sweep(&log),
                     };
                     let _ = answer.send(swept);
                 }
                 request => group.take(&self.shared, request),
             }
             let is_full = group.bytes.len() >= self.settings.group_bytes_max;
-            next = if is_full { None } else { requests.try_recv().ok() };
+            next = if is_full { None } else { more() };
         }
-        self.commit(group, poisoned);
+        self.commit(group);
         None
     }
 
     /// Writes the group, publishes it, and answers.
-    fn commit(&mut self, mut group: Group, poisoned: &mut Option<Error>) {
+    fn commit(&mut self, mut group: Group) {
         let answers = std::mem::take(&mut group.answers);
         let is_empty = group.frames == 0;
         let written = if is_empty { Ok(Vec::new()) } else { self.write(&mut group) };
         match &written {
             Ok(_) if is_empty => {}
             Ok(dropped) => {
-                self.destroy_bodies(dropped, poisoned);
+                self.destroy_bodies(dropped);
                 self.shared.changed();
             }
-            Err(error) => self.poison(error, poisoned),
+            Err(error) => self.poison(error),
         }
         answers.into_iter().for_each(|answer| answer.give(written.as_ref().err()));
     }
 
     /// Only what may have reached the disk makes the rest doubtful; a full disk is no reason to give up.
-    fn poison(&self, error: &Error, poisoned: &mut Option<Error>) {
-        if error.kind() == ErrorKind::Unknown && poisoned.is_none() {
-            *poisoned = Some(error.clone());
+    fn poison(&mut self, error: &Error) {
+        if error.kind() == ErrorKind::Unknown && self.poisoned.is_none() {
+            self.poisoned = Some(error.clone());
         }
     }
 
@@ -150,6 +227,7 @@ impl Writer {
         // At most `REQUEST_BYTES_MAX` and a little, so the length fits.
         let head = frame::group_head(group.bytes.len() - GROUP_HEAD, group.frames, lsn, self.salt);
         group.bytes[..GROUP_HEAD].copy_from_slice(&head);
+        let started = Instant::now();
         segment
             .file
             .write_at(&group.bytes, segment.offset(lsn))
@@ -158,6 +236,7 @@ impl Writer {
                 segment.file.sync()
             })
             .map_err(|error| in_doubt("writing a group", error))?;
+        self.took = started.elapsed();
         self.end += bytes;
         let dropped = self.publish(group, lsn);
         self.mark().map_err(|error| in_doubt("publishing a group", error))?;
@@ -218,18 +297,18 @@ impl Writer {
     }
 
     /// Writes an empty group behind the last one.
-    fn cover(&mut self, poisoned: &mut Option<Error>) {
+    fn cover(&mut self) {
         if let Err(error) = self.write(&mut Group::new(self.salt)) {
-            self.poison(&error, poisoned);
+            self.poison(&error);
         }
     }
 
     /// Destroys bodies whose going is durable. If that fails, the next writer to open the store does it again.
-    fn destroy_bodies(&mut self, dropped: &[(LogId, Slot)], poisoned: &mut Option<Error>) {
+    fn destroy_bodies(&mut self, dropped: &[(LogId, Slot)]) {
         if dropped.is_empty() {
             return;
         }
-        if !self.may_destroy(poisoned) {
+        if !self.may_destroy() {
             self.owes_punches = true;
             return;
         }
@@ -242,18 +321,18 @@ impl Writer {
 
     /// Bytes are destroyed only where a later group says that they were durable, and so was what says that they may go: else
     /// what is left would look torn, and its neighbours would go with it, or would be missed by a reader.
-    fn may_destroy(&mut self, poisoned: &mut Option<Error>) -> bool {
+    fn may_destroy(&mut self) -> bool {
         if !self.is_covered() {
-            self.cover(poisoned);
+            self.cover();
         }
         self.is_covered()
     }
 
-    fn sweep(&mut self, log: &LogId, poisoned: &mut Option<Error>) -> Result<Swept> {
+    fn sweep(&mut self, log: &LogId) -> Result<Swept> {
         let slots = self.shared.write().sweep(log);
         let swept = Swept { commits: slots.len() as u64, bytes: slots.iter().map(Slot::bytes).sum() };
         let failed = |error| unavailable("giving space back", error);
-        if !slots.is_empty() && !self.may_destroy(poisoned) {
+        if !slots.is_empty() && !self.may_destroy() {
             return Err(failed(io::ErrorKind::StorageFull.into()));
         }
         let index = self.shared.read();

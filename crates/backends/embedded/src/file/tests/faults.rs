@@ -11,7 +11,7 @@ use icecore_log::{Backend, BlobId, ErrorKind, Hash, Mode, Result, Run, StoredCom
 use super::chance::{Chance, Told, seeds};
 use super::disk::{Attempt, ModelDisk};
 use super::machine::{Machine, Operation};
-use super::session::{Session, block_on, idle_marks, kind, log, settings};
+use super::session::{Session, block_on, block_on_either, idle_marks, kind, log, settings};
 use super::story::Story;
 
 fn begin(seed: u64) -> Session {
@@ -54,7 +54,7 @@ async fn survives_cuts(session: &Session, chance: &mut Chance, count: usize) {
 #[test]
 fn a_group_whose_sync_failed_is_unknown_and_is_safe_once_opening_has_shown_it() {
     for seed in seeds(20) {
-        block_on(async {
+        block_on_either(seed, async {
             let _told = Told(format!("ICECORE_SEED={seed}"));
             let mut session = begin(seed);
             session.go_on(3).await.unwrap();
@@ -117,7 +117,7 @@ async fn work_on(session: &mut Session, steps: usize) {
 #[test]
 fn an_operation_that_fails_loses_nothing_that_was_acknowledged() {
     for seed in seeds(2) {
-        block_on(async {
+        block_on_either(seed, async {
             let mut sound = begin(seed);
             work_on(&mut sound, 25).await;
             for failing in 0..sound.disk.attempts() {
@@ -151,7 +151,7 @@ fn full(from: usize) -> impl Fn(&Attempt<'_>) -> Option<io::ErrorKind> + Send + 
 #[test]
 fn a_full_disk_is_told_before_anything_is_written_and_work_goes_on_when_there_is_space() {
     for seed in seeds(2) {
-        block_on(async {
+        block_on_either(seed, async {
             let mut sound = begin(seed);
             let opened = sound.disk.attempts();
             work_without_reopening(&mut sound, 25).await;
@@ -191,7 +191,7 @@ async fn work_without_reopening(session: &mut Session, steps: usize) -> Vec<Erro
 #[test]
 fn a_disk_that_is_full_for_every_write_loses_nothing() {
     for seed in seeds(1) {
-        block_on(async {
+        block_on_either(seed, async {
             let mut sound = begin(seed);
             work_without_reopening(&mut sound, 25).await;
             for from in 0..sound.disk.attempts() {
@@ -235,7 +235,7 @@ fn a_disk_that_is_full_for_every_write_loses_nothing() {
 #[test]
 fn a_segment_whose_unused_end_cannot_be_cut_is_passed_over() {
     for seed in seeds(3) {
-        block_on(async {
+        block_on_either(seed, async {
             let _told = Told(format!("ICECORE_SEED={seed}"));
             let mut session = begin(seed);
             session.disk.fail(|attempt| {
@@ -258,7 +258,7 @@ fn a_segment_whose_unused_end_cannot_be_cut_is_passed_over() {
 #[test]
 fn a_blob_whose_delete_was_retried_stays_away() {
     for seed in seeds(20) {
-        block_on(async {
+        block_on_either(seed, async {
             let _told = Told(format!("ICECORE_SEED={seed}"));
             let session = begin(seed);
             let blob = BlobId::new(log(0), "b").unwrap();

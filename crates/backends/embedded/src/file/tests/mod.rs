@@ -1,6 +1,7 @@
 //! The contract, and this backend's own promises: what a loss of power, a failing disk, a full one, a flipped bit and a reader in
 //! another process may do to it. `ICECORE_SEED=7` runs one seed, `ICECORE_LONG=1` many more.
 
+mod alone;
 mod chance;
 mod damage;
 mod disk;

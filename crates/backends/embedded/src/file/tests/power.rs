@@ -5,7 +5,7 @@ use icecore_log::{Backend, Version};
 use super::chance::{Chance, Told, seeds};
 use super::disk::ModelDisk;
 use super::machine::{Machine, Operation};
-use super::session::{Session, block_on, log, record, settings};
+use super::session::{Session, block_on_either, log, record, settings};
 use super::story::Story;
 
 const STEPS: usize = 50;
@@ -36,7 +36,7 @@ async fn recover(machine: Machine, seed: u64, story: Story, chance: &mut Chance)
 #[test]
 fn a_cut_after_any_operation_loses_nothing_that_was_acknowledged() {
     for seed in seeds(3) {
-        block_on(async {
+        block_on_either(seed, async {
             let told = Told(format!("ICECORE_SEED={seed}, recording"));
             let recorded = record(seed, STEPS).await;
             drop(told);
@@ -69,7 +69,7 @@ fn a_cut_after_any_operation_loses_nothing_that_was_acknowledged() {
 #[test]
 fn zeros_are_written_only_where_zeros_are() {
     for seed in seeds(3) {
-        block_on(async {
+        block_on_either(seed, async {
             let _told = Told(format!("ICECORE_SEED={seed}"));
             let trace = record(seed, STEPS).await.disk.trace();
             let (mut machine, mut count) = (Machine::default(), 0);
@@ -93,7 +93,7 @@ fn zeros_are_written_only_where_zeros_are() {
 #[test]
 fn a_cut_during_recovery_loses_nothing_either() {
     for seed in seeds(3) {
-        block_on(async {
+        block_on_either(seed, async {
             let told = Told(format!("ICECORE_SEED={seed}, recording"));
             let recorded = record(seed, STEPS).await;
             drop(told);
@@ -142,7 +142,7 @@ fn a_cut_during_recovery_loses_nothing_either() {
 #[test]
 fn what_opening_shows_after_a_process_died_survives_a_cut() {
     for seed in seeds(3) {
-        block_on(async {
+        block_on_either(seed, async {
             let told = Told(format!("ICECORE_SEED={seed}, recording"));
             let recorded = record(seed, STEPS).await;
             drop(told);
@@ -175,7 +175,7 @@ fn what_opening_shows_after_a_process_died_survives_a_cut() {
 #[test]
 fn a_dropped_body_is_gone_from_the_group_that_was_copied_too() {
     for seed in seeds(3) {
-        block_on(async {
+        block_on_either(seed, async {
             let _told = Told(format!("ICECORE_SEED={seed}"));
             let disk = ModelDisk::new(Machine::default(), Chance::new(seed));
             let mut session =

@@ -6,7 +6,7 @@ use icecore_log::{Backend, ErrorKind, LogId, Version};
 use super::chance::{Chance, Told, seeds};
 use super::disk::ModelDisk;
 use super::machine::Machine;
-use super::session::{Session, block_on, log, open, record, settings};
+use super::session::{Session, block_on, block_on_either, log, open, record, settings};
 use super::story::{Story, pages};
 use crate::file::{Access, FileStore};
 
@@ -59,7 +59,7 @@ async fn record_two_lives(seed: u64) -> Session {
 #[test]
 fn a_reader_beside_a_writer_sees_only_what_is_durable_and_no_damage() {
     for seed in seeds(24) {
-        block_on(async {
+        block_on_either(seed, async {
             let told = Told(format!("ICECORE_SEED={seed}, recording"));
             let recorded = record_two_lives(seed).await;
             drop(told);
@@ -113,7 +113,7 @@ fn a_reader_beside_a_writer_sees_only_what_is_durable_and_no_damage() {
 #[test]
 fn a_reader_that_comes_at_any_moment_shows_only_what_a_cut_leaves() {
     for seed in seeds(3) {
-        block_on(async {
+        block_on_either(seed, async {
             let recorded = record(seed, 50).await;
             let mut machine = Machine::default();
             for (position, operation) in recorded.disk.trace().iter().enumerate() {

@@ -35,6 +35,17 @@ pub fn log(index: usize) -> LogId {
     LogId::new("acme", "session", &format!("s-{index}")).unwrap()
 }
 
+/// Runs a future of these tests where a caller who is alone writes in its own thread, for every other seed.
+pub fn block_on_either<T>(seed: u64, future: impl Future<Output = T>) -> T {
+    if seed.is_multiple_of(2) { block_on(future) } else { block_on_many(future) }
+}
+
+/// Runs a future of these tests where a caller who is alone writes in its own thread.
+pub fn block_on_many<T>(future: impl Future<Output = T>) -> T {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).enable_time().build().unwrap().block_on(future)
+}
+
 /// Runs a future of these tests: one thread, and a clock for pauses.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
