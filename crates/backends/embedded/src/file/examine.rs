@@ -24,7 +24,7 @@ pub(super) fn examine(shared: &Shared, access: Access, depth: Depth) -> Result<E
         let closed = |log, version| index.logs.get(log).is_some_and(|entry| version <= entry.boundary);
         let damaged = index.damaged.iter().filter(|((log, version), _)| !closed(log, *version));
         examination.damage.extend(damaged.map(|(_, error)| error.clone()));
-        examination.damage.extend(index.logs.values().filter_map(|entry| entry.broken.clone()));
+        examination.damage.extend(index.logs.iter().filter_map(|(_, entry)| entry.broken.clone()));
         index.segments.clone()
     };
     if depth == Depth::Quick {
@@ -60,7 +60,7 @@ fn facts(shared: &Shared, index: &Index) -> Vec<(String, String)> {
         ("path", shared.path.display().to_string()),
         ("segments", index.segments.len().to_string()),
         ("segment_bytes", bytes.to_string()),
-        ("logs", index.logs.values().filter(|entry| !entry.slots.is_empty()).count().to_string()),
+        ("logs", index.logs.iter().filter(|(_, entry)| !entry.slots.is_empty()).count().to_string()),
         ("commits", index.commits.to_string()),
         ("groups", index.groups.to_string()),
         ("group_bytes", index.through.to_string()),

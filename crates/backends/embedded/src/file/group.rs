@@ -208,9 +208,10 @@ impl Group {
     }
 
     fn ends(&self, shared: &Shared, index: &Index, log: &LogId) -> Result<Ends> {
-        let head = match (self.heads.get(log), index.logs.get(log)) {
+        let entry = index.logs.get(log);
+        let head = match (self.heads.get(log), entry) {
             (Some(head), _) => Some(*head),
-            (None, Some(entry)) => match (index.head(log)?, entry.head_hash) {
+            (None, Some(entry)) => match (entry.last()?, entry.head_hash) {
                 (Some((version, _)), Some(hash)) => Some((version, hash)),
                 (Some((version, slot)), None) => {
                     Some((version, shared.header_hash(index, log, version.0, slot)?))
@@ -219,7 +220,8 @@ impl Group {
             },
             (None, None) => None,
         };
-        Ok(Ends { boundary: Version(self.boundary(index, log)), head })
+        let closed = self.closes.get(log).copied().unwrap_or(0);
+        Ok(Ends { boundary: Version(closed.max(entry.map_or(0, |entry| entry.boundary))), head })
     }
 
     /// Whether a slot at or below the head holds the same header; by its hash, which the index may have.

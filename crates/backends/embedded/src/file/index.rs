@@ -1,6 +1,8 @@
 //! Where every commit is: kept in memory, some 100 bytes a log and 16 a commit, made anew from the segments at open.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use icecore_log::{Error, Hash, LogId, Result, Version};
@@ -75,9 +77,61 @@ impl LogIndex {
         if self.slots.is_empty() { self.boundary } else { self.first + self.slots.len() as u64 - 1 }
     }
 
+    /// The last commit.
+    ///
+    /// # Errors
+    /// If commits behind it are lost.
+    pub fn last(&self) -> Result<Option<(Version, Slot)>> {
+        match &self.broken {
+            Some(error) => Err(error.clone()),
+            None => Ok(self.slots.last().map(|slot| (Version(self.head()), *slot))),
+        }
+    }
+
     pub fn slot(&self, version: u64) -> Option<Slot> {
         let index = usize::try_from(version.checked_sub(self.first)?).ok()?;
         self.slots.get(index).copied()
+    }
+}
+
+/// All logs, by name. Among a million names each step of a search in order is a miss of the processor's cache, so they are looked up by
+/// their hash, and the order is kept beside that for listings.
+#[derive(Debug, Default)]
+pub(crate) struct Logs {
+    entries: HashMap<LogId, LogIndex>,
+    names: BTreeSet<LogId>,
+}
+
+impl Logs {
+    pub fn get(&self, log: &LogId) -> Option<&LogIndex> {
+        self.entries.get(log)
+    }
+
+    pub fn get_mut(&mut self, log: &LogId) -> Option<&mut LogIndex> {
+        self.entries.get_mut(log)
+    }
+
+    /// A log's entry, made if there is none.
+    pub fn of(&mut self, log: &LogId) -> &mut LogIndex {
+        match self.entries.entry(log.clone()) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(free) => {
+                self.names.insert(log.clone());
+                free.insert(LogIndex::default())
+            }
+        }
+    }
+
+    /// In the order of names.
+    pub fn iter(&self) -> impl Iterator<Item = (&LogId, &LogIndex)> {
+        self.behind(None)
+    }
+
+    /// Those behind a name, in the order of names.
+    pub fn behind(&self, name: Option<&LogId>) -> impl Iterator<Item = (&LogId, &LogIndex)> {
+        let from = name.map_or(Bound::Unbounded, Bound::Excluded);
+        let names = self.names.range((from, Bound::Unbounded));
+        names.filter_map(|name| Some((name, self.entries.get(name)?)))
     }
 }
 
@@ -92,7 +146,7 @@ pub(crate) struct Damage {
 /// Everything that reads look at.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    pub logs: BTreeMap<LogId, LogIndex>,
+    pub logs: Logs,
     pub segments: Vec<Segment>,
     /// Commits that are known to be damaged; reading one fails with this.
     pub damaged: BTreeMap<(LogId, u64), Error>,
@@ -125,12 +179,7 @@ impl Index {
 
     /// Takes up a commit's frame.
     pub fn add(&mut self, log: &LogId, version: u64, slot: Slot, hash: Option<Hash>) -> Added {
-        if !self.logs.contains_key(log) {
-            self.logs.insert(log.clone(), LogIndex::default());
-        }
-        let Some(entry) = self.logs.get_mut(log) else {
-            return Added::Breaks;
-        };
+        let entry = self.logs.of(log);
         if version <= entry.boundary {
             return Added::Closed;
         }
@@ -149,7 +198,7 @@ impl Index {
 
     /// Says that a log's end cannot be told any more.
     pub fn break_log(&mut self, log: &LogId, error: Error) {
-        self.logs.entry(log.clone()).or_default().broken.get_or_insert(error);
+        self.logs.of(log).broken.get_or_insert(error);
     }
 
     pub fn note(&mut self, file: String, offset: u64, error: Error, is_loss: bool) {
@@ -162,7 +211,7 @@ impl Index {
     }
 
     pub fn close(&mut self, log: &LogId, boundary: u64) {
-        let entry = self.logs.entry(log.clone()).or_default();
+        let entry = self.logs.of(log);
         entry.boundary = entry.boundary.max(boundary);
     }
 
@@ -198,12 +247,6 @@ impl Index {
     /// # Errors
     /// If commits behind it are lost.
     pub fn head(&self, log: &LogId) -> Result<Option<(Version, Slot)>> {
-        let Some(entry) = self.logs.get(log) else {
-            return Ok(None);
-        };
-        match &entry.broken {
-            Some(error) => Err(error.clone()),
-            None => Ok(entry.slots.last().map(|slot| (Version(entry.head()), *slot))),
-        }
+        self.logs.get(log).map_or(Ok(None), LogIndex::last)
     }
 }

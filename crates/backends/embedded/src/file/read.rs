@@ -1,7 +1,6 @@
 //! Reads: places out of the index, bytes out of the segments, every checksum checked.
 
 use std::io;
-use std::ops::Bound;
 
 use bytes::Bytes;
 use icecore_log::{
@@ -84,12 +83,20 @@ impl Shared {
     pub(crate) fn head(&self, log: &LogId) -> Result<Option<Head>> {
         let (version, slot, boundary, segment, damage) = {
             let index = self.read();
-            let Some((version, slot)) = index.head(log)? else {
+            let Some(entry) = index.logs.get(log) else {
                 return Ok(None);
             };
-            let boundary = index.logs.get(log).map_or(0, |entry| entry.boundary);
+            let Some((version, slot)) = entry.last()? else {
+                return Ok(None);
+            };
+            let boundary = entry.boundary;
             let segment = index.segment_of(slot.lsn).cloned();
-            (version, slot, boundary, segment, index.damaged.get(&(log.clone(), version.0)).cloned())
+            let damage = if index.damaged.is_empty() {
+                None
+            } else {
+                index.damaged.get(&(log.clone(), version.0)).cloned()
+            };
+            (version, slot, boundary, segment, damage)
         };
         if let Some(damage) = damage {
             return Err(damage);
@@ -113,11 +120,10 @@ impl Shared {
         let parse = |cursor: &Cursor| LogId::parse(cursor.name()?).map_err(|_| Cursor::foreign());
         let after = cursor.as_ref().map(parse).transpose()?;
         let index = self.read();
-        let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         // Names sort as bytes, so those of a prefix stand together.
         let mut found = index
             .logs
-            .range((from, Bound::Unbounded))
+            .behind(after.as_ref())
             .skip_while(|(name, _)| name.as_str() < prefix.as_str())
             .take_while(|(name, _)| prefix.matches(name))
             .filter(|(_, entry)| !entry.slots.is_empty())
