@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use icecore_log::{EntryId, Error, ErrorKind, Result, Timestamp};
+use icecore_log::{EntryId, Error, ErrorKind, Result, Timestamp, Version};
 use icecore_store::state::{Changes, Condition, Json};
 use icecore_store::{Log, Resolved};
 use serde::Deserialize;
@@ -71,15 +71,6 @@ impl Pause {
     /// # Errors
     /// As [`Log::transact`]. The value is then still there, or is put back.
     pub async fn take(&self) -> Result<Option<Taken>> {
-        let this = self.clone();
-        // Nothing is half done if the caller does not wait: what the task then gives is dropped, and so put back.
-        let taking = tokio::spawn(async move { this.take_now().await });
-        taking
-            .await
-            .unwrap_or_else(|error| Err(Error::new(ErrorKind::Unavailable, "taking a value").because(error)))
-    }
-
-    async fn take_now(&self) -> Result<Option<Taken>> {
         loop {
             let Some(document) = self.log.document(KEY).await? else { return Ok(None) };
             let waiting: Waiting<'_> =
@@ -88,23 +79,40 @@ impl Pause {
                 return Ok(None);
             }
             let payload = Bytes::copy_from_slice(waiting.payload.get().as_bytes());
-            let id = self.log.store().random_id();
-            let at = Condition::Document { key: KEY.to_owned(), version: document.version };
-            let changes = Changes::new().delete(KEY).only_if(at).with_id(id.clone());
-            let taken = Taken { payload, left: Some((self.clone(), Json::text(document.json.clone())?)) };
-            match self.log.commit(changes).await {
-                Ok(_) => return Ok(Some(taken)),
-                // Somebody else was first, or it was saved anew.
-                Err(error) if error.kind() == ErrorKind::Conflict => taken.forget(),
-                Err(error) if error.kind() == ErrorKind::Unknown => {
-                    let this = self.clone();
-                    tokio::spawn(async move { this.put_back_if_taken(&id, taken).await });
-                    return Err(error);
-                }
+            let left = Some((self.clone(), Json::text(document.json.clone())?));
+            let taken = Taken { payload, left, at: None };
+            let (this, version) = (self.clone(), document.version);
+            // Nothing is half done if the caller does not wait: what the task then gives is dropped, and so put back. It is of this
+            // version: a taker that nobody waits for any more takes nothing that was saved since.
+            let taking = tokio::spawn(async move { this.take_at(version, taken).await });
+            match taking.await {
+                Ok(Err(error)) if error.kind() == ErrorKind::Conflict => {}
+                Ok(done) => return done.map(Some),
                 Err(error) => {
-                    taken.forget();
-                    return Err(error);
+                    return Err(Error::new(ErrorKind::Unavailable, "taking a value").because(error));
                 }
+            }
+        }
+    }
+
+    /// Takes the value if it is still the one of this version; if not, it is a conflict.
+    async fn take_at(&self, version: Version, mut taken: Taken) -> Result<Taken> {
+        let id = self.log.store().random_id();
+        let at = Condition::Document { key: KEY.to_owned(), version };
+        let changes = Changes::new().delete(KEY).only_if(at).with_id(id.clone());
+        match self.log.commit(changes).await {
+            Ok(receipt) => {
+                taken.at = receipt.map(|receipt| receipt.version);
+                Ok(taken)
+            }
+            Err(error) if error.kind() == ErrorKind::Unknown => {
+                let this = self.clone();
+                tokio::spawn(async move { this.put_back_if_taken(&id, taken).await });
+                Err(error)
+            }
+            Err(error) => {
+                taken.forget();
+                Err(error)
             }
         }
     }
@@ -151,6 +159,8 @@ impl Pause {
 pub struct Taken {
     payload: Bytes,
     left: Option<(Pause, Json)>,
+    /// The commit that took it, if it is known.
+    at: Option<Version>,
 }
 
 impl fmt::Debug for Taken {
@@ -181,13 +191,19 @@ impl Drop for Taken {
     fn drop(&mut self) {
         // Without a runtime the process is ending: as if it had died with the value in its hands.
         if let (Some((pause, json)), Ok(runtime)) = (self.left.take(), Handle::try_current()) {
+            let back = Changes::new().put(KEY, json).only_if(Condition::Absent(KEY.to_owned()));
+            // One that was saved since counts, also if it was taken since.
+            let mut changes = match self.at {
+                Some(version) => back.clone().only_if(Condition::Log(version)),
+                None => back.clone(),
+            };
             runtime.spawn(async move {
                 for _ in 0..LOOKS {
-                    let changes =
-                        Changes::new().put(KEY, json.clone()).only_if(Condition::Absent(KEY.to_owned()));
                     match pause.log.commit(changes).await {
                         Err(error) if error.kind() != ErrorKind::Conflict => {
-                            tokio::time::sleep(LOOK_AGAIN).await
+                            tokio::time::sleep(LOOK_AGAIN).await;
+                            // What settles an unknown outcome is a commit too, and it must not be lost for that.
+                            changes = back.clone();
                         }
                         _ => return,
                     }
