@@ -34,6 +34,9 @@ const NEEDED: [&str; 6] = [
 /// Without them, modules among Penguiflow's own tests cannot be imported.
 const FOR_ITS_TESTS: [&str; 2] = ["ag-ui-protocol==1.0.0", "hypothesis==6.170.17"];
 
+/// Our tests of what is for Penguiflow; they run with both releases.
+const OURS: &str = "crates/python/tests/penguiflow";
+
 /// What puts our store into Penguiflow's own tests.
 const SWAP: &str = "crates/python/tests/penguiflow_own";
 
@@ -153,9 +156,12 @@ fn unpacked(release: &Release) -> Vec<Vec<String>> {
     ]
 }
 
-/// The contract, and Penguiflow's own tests, unchanged, on our store.
+/// Our tests with the older release, the contract, and Penguiflow's own tests, unchanged, on our store.
 pub fn test(servers: &Servers, long: bool) -> Outcome<Counts> {
     let mut counts = Counts::default();
+    println!("\n== with Penguiflow {}", OLDEST.version);
+    let mut ours = OLDEST.pytest(&[])?;
+    counts.add(run::count(ours.envs(servers.variables()).args(["--quiet", OURS]))?);
     for (release, place) in JUDGED {
         println!("\n== the contract of Penguiflow {}: {place}", release.version);
         let mut pytest = release.pytest(&[PLACES])?;

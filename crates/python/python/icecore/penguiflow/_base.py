@@ -66,7 +66,7 @@ class Base:
     async def flush(self, timeout: float = 30.0) -> None:
         """Waits until all that was accepted is durable; what never will be is an error.
 
-        That counts for what Penguiflow saves in tasks of this loop that nobody awaits: those that are there are waited for.
+        What Penguiflow saves in tasks of this loop that nobody awaits is waited for as well.
         """
         await self._handed_over(timeout)
         await wait(self._native.flush(timeout))
