@@ -65,7 +65,7 @@ pub fn run(find: impl Fn() -> Vec<Missing>, yes: bool) -> Outcome {
     if still.is_empty() { Ok(()) } else { Err(format!("still missing: {}", still.join("; "))) }
 }
 
-/// As [`run`], but what goes below `target` is installed without asking.
+/// As [`run()`], but what goes below `target` is installed without asking.
 pub fn run_inside(find: impl Fn() -> Vec<Missing>) -> Outcome {
     let yes = find().iter().all(|missing| missing.is_inside);
     run(find, yes)
