@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use icecore_log::codec::SealedEntry;
 use icecore_log::{Entry, EntryId, Error, ErrorKind, LogId, Result, Version, clock};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, RwLockReadGuard, oneshot};
 use tokio::time::Instant;
 
-use crate::appender::{Answer, Pending};
+use crate::appender::{Active, Answer, Pending};
 use crate::state::event;
 use crate::{Log, Store, ids, rounds};
 
@@ -82,11 +82,8 @@ impl<'a> Append<'a> {
         let Self { log, entry, expect } = self;
         let inner = &log.store.0;
         let active = inner.active(&log.id);
-        // A transaction that others were ahead of again and again has the log to itself for a moment.
-        match tokio::time::timeout(inner.settings.append_timeout, active.gate.read()).await {
-            Ok(_pass) => log.enqueue(entry, expect).await,
-            Err(_) => Err(nothing_written(&log.id, "a transaction has the log to itself")),
-        }
+        let _pass = log.pass(&active, Instant::now() + inner.settings.append_timeout).await?;
+        log.enqueue(entry, expect).await
     }
 }
 
@@ -209,9 +206,7 @@ impl Log {
         let sealed: Vec<_> = entries.into_iter().map(|entry| self.seal(entry)).collect();
         let bytes = sealed.iter().flatten().map(|sealed| sealed.bytes.len() + ENTRY_ROOM).sum();
         let active = inner.active(&self.id);
-        let Ok(pass) = tokio::time::timeout_at(deadline, active.gate.read()).await else {
-            return Err(nothing_written(&self.id, "a transaction has the log to itself"));
-        };
+        let pass = self.pass(&active, deadline).await?;
         let mut room = self.room(bytes, deadline).await?;
         let (mut joining, mut outcomes) =
             (Vec::with_capacity(sealed.len()), Vec::with_capacity(sealed.len()));
@@ -235,6 +230,12 @@ impl Log {
             });
         }
         Ok(receipts)
+    }
+
+    /// Waits while a transaction, which others were ahead of again and again, has the log to itself for a moment.
+    async fn pass<'a>(&self, active: &'a Active, deadline: Instant) -> Result<RwLockReadGuard<'a, ()>> {
+        let passed = tokio::time::timeout_at(deadline, active.gate.read()).await;
+        passed.map_err(|_| nothing_written(&self.id, "a transaction has the log to itself"))
     }
 
     /// Checks an entry, and makes of it what a commit holds.

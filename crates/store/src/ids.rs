@@ -229,20 +229,20 @@ pub(crate) async fn find(inner: &Inner, log: &LogId, id: &EntryId) -> Result<Loo
         return Ok(Look { receipt: None, is_unsure: false, sealed: false });
     };
     // Most ids are in a run: then none of the headers behind the runs need be read.
-    let runs = id_runs::list(inner, log, tip.incarnation).await?;
+    let mut runs = id_runs::list(inner, log, tip.incarnation).await?;
     if let Some(Some(hit)) = search(inner, log, &runs, &tip.secret.id_tag(id)).await? {
         let receipt = Some(receipt(log, id, hit));
         return Ok(Look { receipt, is_unsure: false, sealed: tip.sealed });
     }
     let (hit, is_unsure) = loop {
-        let ids = open::read_ids(inner, log, &tip).await?;
+        let ids = open::read_ids_of(inner, log, &tip, runs).await?;
         if let Some(hit) = ids.recent(&tip.secret.id_tag(id)) {
             break (Some(hit), false);
         }
         match Runs::of(&ids).find(inner, log, &tip, id).await?.0 {
             Found::Hit(hit) => break (Some(hit), false),
             Found::Absent => break (None, ids.has_hole()),
-            Found::Lost => {}
+            Found::Lost => runs = id_runs::list(inner, log, tip.incarnation).await?,
         }
     };
     Ok(Look { receipt: hit.map(|hit| receipt(log, id, hit)), is_unsure, sealed: tip.sealed })

@@ -168,7 +168,16 @@ pub(crate) async fn tip(inner: &Inner, log: &LogId) -> Result<Option<Tip>> {
 
 /// The runs' names, and the ids in the headers behind the last run.
 pub(crate) async fn read_ids(inner: &Inner, log: &LogId, tip: &Tip) -> Result<Ids> {
-    let mut runs = id_runs::list(inner, log, tip.incarnation).await?;
+    read_ids_of(inner, log, tip, id_runs::list(inner, log, tip.incarnation).await?).await
+}
+
+/// As [`read_ids`], where the runs were just listed.
+pub(crate) async fn read_ids_of(
+    inner: &Inner,
+    log: &LogId,
+    tip: &Tip,
+    mut runs: Vec<RunInfo>,
+) -> Result<Ids> {
     loop {
         let ids = read_ids_behind(inner, log, tip, runs.clone()).await?;
         if !ids.has_hole() {

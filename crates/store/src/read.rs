@@ -134,6 +134,13 @@ impl Log {
         Reader { log: self, range, state: State::New }
     }
 
+    /// As [`Log::read`], of a log whose head was just read.
+    pub(crate) async fn read_behind(&self, head: &Head, range: Range) -> Result<Reader<'_>> {
+        let mut reader = self.read(range);
+        reader.state = reader.start(head).await?;
+        Ok(reader)
+    }
+
     /// The last version whose commit was made at or before this time; `None` if all that is left is later.
     ///
     /// # Errors
@@ -200,7 +207,8 @@ impl Reader<'_> {
     /// [`ErrorKind::Corrupt`], naming log and version, if a check fails.
     pub async fn next_page(&mut self) -> Result<Vec<RecordedCommit>> {
         if matches!(self.state, State::New) {
-            self.state = self.start().await?;
+            let head = self.log.existing_head().await?;
+            self.state = self.start(&head).await?;
         }
         let page = match &mut self.state {
             State::New | State::Done => return Ok(Vec::new()),
@@ -213,8 +221,7 @@ impl Reader<'_> {
         Ok(page)
     }
 
-    async fn start(&self) -> Result<State> {
-        let head = self.log.existing_head().await?;
+    async fn start(&self, head: &Head) -> Result<State> {
         let first = self.range.from.unwrap_or(head.boundary.next()).max(Version::FIRST);
         if first <= head.boundary {
             return Err(trimmed(&self.log.id, first, head.boundary));
@@ -223,7 +230,7 @@ impl Reader<'_> {
         if first > last {
             return Ok(State::Done);
         }
-        let chain = self.log.chain(&self.log.decode(&head)?).await?;
+        let chain = self.log.chain(&self.log.decode(head)?).await?;
         Ok(if self.range.reverse {
             State::Backward(Box::new(Backward { next: last, first, chain, newer: None, step: 1 }))
         } else {

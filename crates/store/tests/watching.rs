@@ -102,16 +102,22 @@ async fn count_up(log: &Log, times: u32) {
     }
 }
 
+/// A watch that was told of the first value, and not yet of the second.
+async fn changed_since(log: &Log) -> Watch<'_> {
+    log.put("cart", json("1")).await.unwrap();
+    let mut watch = log.watch("cart");
+    assert_eq!(told(&mut watch).await, [is(1, "1")]);
+    log.put("cart", json("2")).await.unwrap();
+    watch
+}
+
 /// A base by hand holds no document: behind it there is none.
 #[tokio::test]
 async fn what_a_trim_took_is_told_as_it_is_by_then() {
     let store = store(&faulty());
     let log = log(&store);
-    log.put("cart", json("1")).await.unwrap();
-    let mut watch = log.watch("cart");
-    assert_eq!(told(&mut watch).await, [is(1, "1")]);
+    let mut watch = changed_since(&log).await;
 
-    log.put("cart", json("2")).await.unwrap();
     let base = append_base(&log, store.backend()).await;
     store.backend().close(log.id(), Version(2)).await.unwrap();
     log.append(event("behind")).await.unwrap();
@@ -124,11 +130,8 @@ async fn what_a_trim_took_is_told_as_it_is_by_then() {
 async fn a_commit_whose_body_was_dropped_is_an_error_that_names_it() {
     let store = store(&faulty());
     let log = log(&store);
-    log.put("cart", json("1")).await.unwrap();
-    let mut watch = log.watch("cart");
-    assert_eq!(told(&mut watch).await, [is(1, "1")]);
+    let mut watch = changed_since(&log).await;
 
-    log.put("cart", json("2")).await.unwrap();
     store.backend().drop_bodies(log.id(), &[Version(2)]).await.unwrap();
 
     let error = watch.next().await.unwrap_err();

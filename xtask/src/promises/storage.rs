@@ -500,7 +500,7 @@ pub const STORAGE: &[Promise] = &[
         test: "a_state_behind_a_dropped_body_is_refused",
         broken: "a dropped body counts as empty",
         file: "crates/store/src/state/fold.rs",
-        find: "entries.ok_or_else(|| dropped(&self.id, commit.version))?;",
+        find: "entries.ok_or_else(|| dropped(log, header.version))?;",
         replace: "entries.unwrap_or_default();",
     },
     Promise {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use icecore_log::{Error, ErrorKind, Head, Header, LogId, PageLimit, Result, Version};
+use icecore_log::{Entry, Error, ErrorKind, Head, Header, LogId, PageLimit, Result, Version};
 use moka::sync::Cache;
 
 use crate::chain::Chain;
@@ -41,7 +41,12 @@ pub(crate) fn cache(bytes_max: u64) -> Cache<LogId, Folded> {
 impl Log {
     /// The state at the head, as it is now; the empty state if the log has no commit.
     pub(crate) async fn fold_head(&self) -> Result<Folded> {
-        let Some(head) = self.raw_head().await? else {
+        self.fold_at(self.raw_head().await?.as_ref()).await
+    }
+
+    /// The state at the head that was just read.
+    async fn fold_at(&self, head: Option<&Head>) -> Result<Folded> {
+        let Some(head) = head else {
             self.store.0.states.invalidate(&self.id);
             return Ok(Folded::empty(&self.id));
         };
@@ -56,20 +61,27 @@ impl Log {
                 return Ok(self.keep(folded));
             }
         }
-        Ok(self.keep(self.fold_to(&head, head.version).await?))
+        Ok(self.keep(self.fold_to(head, head.version).await?))
     }
 
-    /// A document as the last few commits have it, or that it is deleted. The outer `None`: they do not say, or a fold costs no more.
-    pub(crate) async fn find_at_the_end(&self, key: &str) -> Result<Option<Option<Document>>> {
-        if self.store.0.states.contains_key(&self.id) {
-            return Ok(None);
+    /// A document at the head. One that was put lately is found at the end of its log, without the state being folded.
+    pub(crate) async fn document_at_head(&self, key: &str) -> Result<Option<Document>> {
+        let head = self.raw_head().await?;
+        if let Some(head) = &head
+            && head.version.0 - head.boundary.0 > LOOK_BACK
+            && !self.store.0.states.contains_key(&self.id)
+            && let Some(found) = self.find_at_the_end(head, key).await?
+        {
+            return Ok(found);
         }
-        let Some(head) = self.raw_head().await? else { return Ok(Some(None)) };
-        if head.version.0 - head.boundary.0 <= LOOK_BACK {
-            return Ok(None);
-        }
+        Ok(self.fold_at(head.as_ref()).await?.state.get(key).cloned())
+    }
+
+    /// A document as the last few commits have it, or that it is deleted. The outer `None`: they do not say.
+    async fn find_at_the_end(&self, head: &Head, key: &str) -> Result<Option<Option<Document>>> {
         let from = Version(head.version.0 - LOOK_BACK);
-        let mut reader = self.read(Range { from: Some(from), to: Some(head.version), reverse: true });
+        let range = Range { from: Some(from), to: Some(head.version), reverse: true };
+        let mut reader = self.read_behind(head, range).await?;
         loop {
             let commits = reader.next_page().await?;
             if commits.is_empty() {
@@ -142,21 +154,33 @@ impl Log {
             let state = Arc::make_mut(&mut state);
             for commit in page.commits {
                 let (header, entries) = chain.open(&commit)?;
-                let entries = entries.ok_or_else(|| dropped(&self.id, commit.version))?;
-                if header.flags.base {
-                    state.clear();
-                }
-                for event in entries.iter().flat_map(|entry| &entry.events) {
-                    if let Some(change) = DocumentEvent::of(event) {
-                        let at = |error: Error| error.with("log", &self.id).with("version", commit.version);
-                        state.apply(change, commit.version, header.at).map_err(at)?;
-                    }
-                }
-                (state.version, state.at) = (commit.version, Some(header.at));
+                take_up(state, &self.id, &header, entries.as_deref(), |_| true)?;
             }
         }
         Ok(Folded { state, chain })
     }
+}
+
+/// What a commit does to a state, as far as the changes that are wanted go.
+pub(crate) fn take_up(
+    state: &mut State,
+    log: &LogId,
+    header: &Header,
+    entries: Option<&[Entry]>,
+    is_wanted: impl Fn(&DocumentEvent) -> bool,
+) -> Result<()> {
+    let entries = entries.ok_or_else(|| dropped(log, header.version))?;
+    if header.flags.base {
+        state.clear();
+    }
+    for event in entries.iter().flat_map(|entry| &entry.events) {
+        if let Some(change) = DocumentEvent::of(event).filter(&is_wanted) {
+            let at = |error: Error| error.with("log", log).with("version", header.version);
+            state.apply(change, header.version, header.at).map_err(at)?;
+        }
+    }
+    (state.version, state.at) = (header.version, Some(header.at));
+    Ok(())
 }
 
 fn trimmed(log: &LogId, version: Version, boundary: Version) -> Error {

@@ -29,10 +29,7 @@ impl Log {
     /// # Errors
     /// As [`Log::state`].
     pub async fn document(&self, key: &str) -> Result<Option<Document>> {
-        match self.find_at_the_end(key).await? {
-            Some(found) => Ok(found),
-            None => Ok(self.state().await?.get(key).cloned()),
-        }
+        self.document_at_head(key).await
     }
 
     /// Sets a document, whatever it was.

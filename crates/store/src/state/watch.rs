@@ -1,6 +1,6 @@
 //! A document as it changes.
 
-use icecore_log::{Error, Result, Version};
+use icecore_log::{Result, Version};
 
 use crate::Log;
 use crate::read::RecordedCommit;
@@ -68,7 +68,7 @@ impl Watch<'_> {
             let Some(tail) = &mut self.tail else { return self.begin().await };
             match tail.next().await? {
                 Tailed::Commit(commit) => {
-                    if let Some(watched) = self.apply(*commit)? {
+                    if let Some(watched) = self.apply(&commit)? {
                         return Ok(watched);
                     }
                 }
@@ -90,27 +90,11 @@ impl Watch<'_> {
         Watched::Is(self.state.version, self.state.get(&self.key).cloned())
     }
 
-    /// What the document is behind a commit, if that changed it.
-    fn apply(&mut self, commit: RecordedCommit) -> Result<Option<Watched>> {
-        let (version, at, is_base) = (commit.version, commit.header.at, commit.header.flags.base);
-        if commit.entries.is_none() {
-            return Err(fold::dropped(&self.log.id, version));
-        }
-        let was_there = self.state.get(&self.key).is_some();
-        let mut is_changed = false;
-        if is_base {
-            is_changed = was_there;
-            self.state.clear();
-        }
-        for event in commit.into_events() {
-            if let Some(change) = DocumentEvent::of(&event.event).filter(|change| change.key() == self.key) {
-                is_changed = true;
-                let at_version = |error: Error| error.with("log", &self.log.id).with("version", version);
-                self.state.apply(change, version, at).map_err(at_version)?;
-            }
-        }
-        (self.state.version, self.state.at) = (version, Some(at));
-        let is_there = self.state.get(&self.key).is_some();
-        Ok((is_changed && (was_there || is_there)).then(|| self.is()))
+    /// What the document is behind a commit, if that changed it: then its version is another, or it is gone.
+    fn apply(&mut self, commit: &RecordedCommit) -> Result<Option<Watched>> {
+        let before = self.state.version_of(&self.key);
+        let is_ours = |change: &DocumentEvent| change.key() == self.key;
+        fold::take_up(&mut self.state, &self.log.id, &commit.header, commit.entries.as_deref(), is_ours)?;
+        Ok((self.state.version_of(&self.key) != before).then(|| self.is()))
     }
 }
