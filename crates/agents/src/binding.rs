@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 use icecore_log::{ErrorKind, Result};
-use icecore_store::Store;
 use icecore_store::state::{Changes, Condition, Json};
+use icecore_store::{Log, Store};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
@@ -45,17 +45,19 @@ impl Bindings {
     }
 
     /// Saves a binding, whatever was there under its triple. `json` is an object; [`Bindings::end`] sets its member `is_terminal`.
+    /// It has its turn before the store is there.
     ///
     /// # Errors
     /// As [`Log::append`](icecore_store::Log::append).
     pub async fn save(
         &self,
-        store: &Store,
+        store: impl Future<Output = Result<Store>>,
         triple: &Triple,
         session: Option<&[u8]>,
         json: Json,
     ) -> Result<()> {
         let _turn = self.turn.lock().await;
+        let store = &store.await?;
         let log = store.log(self.tenant.log(Kind::Binding, &triple.trace)?);
         let key = triple.key_in_trace();
         let before = self.conversation(store, triple).await?;
@@ -85,29 +87,19 @@ impl Bindings {
         Ok(state.in_order().into_iter().map(|(_, document)| document.json.clone()).collect())
     }
 
-    /// Sets `is_terminal` of a binding; nothing if there is none.
+    /// Sets `is_terminal` of a binding, in its turn as [`Bindings::save`]; nothing if there is none.
     ///
     /// # Errors
     /// As [`Log::append`](icecore_store::Log::append).
-    pub async fn end(&self, store: &Store, triple: &Triple) -> Result<()> {
+    pub async fn end(&self, store: impl Future<Output = Result<Store>>, triple: &Triple) -> Result<()> {
         let _turn = self.turn.lock().await;
+        let store = &store.await?;
         if let Some(session) = self.conversation(store, triple).await? {
             let log = store.log(self.tenant.keyed(Kind::Conversation, &session)?);
-            let patch = Json::text(r#"{"is_terminal":true}"#)?;
-            let key = triple.key();
-            let changes = Changes::new().patch(key.clone(), patch).only_if(Condition::Exists(key));
-            match log.commit(changes).await {
-                Err(error) if error.kind() == ErrorKind::Conflict => {}
-                done => drop(done?),
-            }
+            patch_if_there(&log, triple.key(), r#"{"is_terminal":true}"#).await?;
         }
         let log = store.log(self.tenant.log(Kind::Binding, &triple.trace)?);
-        let patch = Json::text(r#"{"binding":{"is_terminal":true}}"#)?;
-        let key = triple.key_in_trace();
-        match log.commit(Changes::new().patch(key.clone(), patch).only_if(Condition::Exists(key))).await {
-            Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
-            done => done.map(|_| ()),
-        }
+        patch_if_there(&log, triple.key_in_trace(), r#"{"binding":{"is_terminal":true}}"#).await
     }
 
     /// The key of the session that a binding belongs to.
@@ -117,6 +109,14 @@ impl Bindings {
             Some(document) => Ok(document.read::<Stored>()?.conversation),
             None => Ok(None),
         }
+    }
+}
+
+async fn patch_if_there(log: &Log, key: String, patch: &'static str) -> Result<()> {
+    let patch = Json::text(patch)?;
+    match log.commit(Changes::new().patch(key.clone(), patch).only_if(Condition::Exists(key))).await {
+        Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
+        done => done.map(|_| ()),
     }
 }
 

@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use icecore_log::Hash;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 /// The SHA-256 of JSON values, each with its members sorted by name and without spaces. What is no JSON is taken as it is.
-pub fn of(parts: &[&[u8]]) -> [u8; 32] {
+pub fn of(parts: &[&[u8]]) -> Hash {
     let mut digest = Sha256::new();
     for part in parts {
         let mut sorted = Vec::with_capacity(part.len());
@@ -19,7 +20,7 @@ pub fn of(parts: &[&[u8]]) -> [u8; 32] {
         digest.update((sorted.len() as u64).to_be_bytes());
         digest.update(sorted);
     }
-    digest.finalize().into()
+    Hash(digest.finalize().into())
 }
 
 #[derive(Deserialize)]

@@ -2,13 +2,11 @@
 //!
 //! Ids come from clients and from models. Two that differ in one bit, are no UTF-8 or are a megabyte long never meet in one log.
 
-use icecore_log::{Error, ErrorKind, LogId, LogPrefix, Result};
-use serde::{Deserialize, Serialize};
+use icecore_log::{Error, ErrorKind, Hash, LogId, LogPrefix, Result};
 use sha2::{Digest, Sha256};
 
 /// What a log of a runtime holds; its name's second part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// The events of a run, by trace.
     Trace,
@@ -120,12 +118,7 @@ pub fn joined(ids: &[Option<&[u8]>]) -> String {
 
 /// What stands for an id that cannot be a key itself.
 pub fn hashed(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    std::iter::once('~').chain(digest.iter().flat_map(|byte| hex(*byte))).collect()
-}
-
-fn hex(byte: u8) -> [char; 2] {
-    [byte >> 4, byte & 15].map(|digit| char::from_digit(u32::from(digit), 16).unwrap_or_default())
+    format!("~{}", Hash(Sha256::digest(bytes).into()))
 }
 
 /// As `LogId` escapes it: `=XX` for all but these.

@@ -190,6 +190,11 @@ async fn a_feed_is_what_is_behind_the_cursor_and_the_newest_of_that() {
     assert_eq!(ids(&log, unknown).await.len(), all.len());
 }
 
+/// A store, as one that is opened when it is first used.
+fn open(store: &Store) -> impl Future<Output = icecore_log::Result<Store>> + use<> {
+    std::future::ready(Ok(store.clone()))
+}
+
 #[tokio::test]
 async fn bindings_are_listed_by_session_as_they_first_came_and_end_once() {
     let fault = faulty();
@@ -204,22 +209,22 @@ async fn bindings_are_listed_by_session_as_they_first_came_and_end_once() {
         let found = Bindings::new(tenant()).list(&other, session).await.unwrap();
         found.iter().map(|json| String::from_utf8(json.to_vec()).unwrap()).collect::<Vec<_>>()
     };
-    bindings.save(&store, &triple(None, b"1"), Some(b"s"), json(r#"{"n":1}"#)).await.unwrap();
-    bindings.save(&store, &triple(Some(b""), b"1"), Some(b"s"), json(r#"{"n":2}"#)).await.unwrap();
-    bindings.save(&store, &triple(None, b"2"), None, json(r#"{"n":3}"#)).await.unwrap();
-    bindings.save(&store, &triple(None, b"1"), Some(b"s"), json(r#"{"n":4}"#)).await.unwrap();
+    bindings.save(open(&store), &triple(None, b"1"), Some(b"s"), json(r#"{"n":1}"#)).await.unwrap();
+    bindings.save(open(&store), &triple(Some(b""), b"1"), Some(b"s"), json(r#"{"n":2}"#)).await.unwrap();
+    bindings.save(open(&store), &triple(None, b"2"), None, json(r#"{"n":3}"#)).await.unwrap();
+    bindings.save(open(&store), &triple(None, b"1"), Some(b"s"), json(r#"{"n":4}"#)).await.unwrap();
     assert_eq!(list(b"s").await, [r#"{"n":4}"#, r#"{"n":2}"#]);
     assert!(list(b"none").await.is_empty());
 
-    bindings.end(&other, &triple(None, b"1")).await.unwrap();
-    bindings.end(&other, &triple(None, b"2")).await.unwrap();
-    bindings.end(&other, &triple(Some(b"x"), b"1")).await.unwrap();
+    bindings.end(open(&other), &triple(None, b"1")).await.unwrap();
+    bindings.end(open(&other), &triple(None, b"2")).await.unwrap();
+    bindings.end(open(&other), &triple(Some(b"x"), b"1")).await.unwrap();
     assert_eq!(list(b"s").await, [r#"{"n":4,"is_terminal":true}"#, r#"{"n":2}"#]);
 
     // It goes to another session: the first has it no more.
-    bindings.save(&store, &triple(None, b"1"), Some(b"\xff"), json(r#"{"n":5}"#)).await.unwrap();
+    bindings.save(open(&store), &triple(None, b"1"), Some(b"\xff"), json(r#"{"n":5}"#)).await.unwrap();
     assert_eq!(list(b"s").await, [r#"{"n":2}"#]);
     assert_eq!(list(b"\xff").await, [r#"{"n":5}"#]);
-    bindings.end(&store, &triple(None, b"1")).await.unwrap();
+    bindings.end(open(&store), &triple(None, b"1")).await.unwrap();
     assert_eq!(list(b"\xff").await, [r#"{"n":5,"is_terminal":true}"#]);
 }

@@ -47,8 +47,6 @@ struct Agents {
     timeout: Duration,
     /// Held from where a write begins to where it has its place: one after the other, also while the store is being opened.
     turn: tokio::sync::Mutex<()>,
-    /// As `turn`, of bindings: each holds it to its end, for it is written to two logs.
-    binding_turn: tokio::sync::Mutex<()>,
     /// Makes ids: nobody else has the first, and the second is new each time.
     writer: u64,
     written: AtomicU64,
@@ -117,6 +115,11 @@ impl Agents {
         self.write(log, changes.entry()).await
     }
 
+    async fn pause(&self, token: &Name) -> Result<Pause> {
+        let store = self.opening.store().await?;
+        Ok(Pause::new(store.log(self.tenant.log(Kind::Pause, &token.0)?)))
+    }
+
     /// The store, once all that was accepted is in it.
     async fn settled(&self) -> Result<Store> {
         self.outbox.settle(self.timeout).await?;
@@ -180,8 +183,8 @@ impl Said {
         let id = match id {
             Id::Own(id) => id,
             Id::Fingerprint => {
-                let digest = fingerprint::of(&[&event.data, event.kind.as_bytes(), event.node.as_bytes()]);
-                EntryId::new(digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())?
+                let said = [&event.data[..], event.kind.as_bytes(), event.node.as_bytes()];
+                EntryId::new(fingerprint::of(&said).to_string())?
             }
         };
         Ok((tenant.log(kind, &name)?, Entry::new(event).with_id(id)))
@@ -194,7 +197,7 @@ impl NativeAgents {
         let this = Arc::clone(&self.0);
         if this.is_durable {
             let (log, entry) = checked(py, said.entry(&this.tenant))?;
-            return Ok(Some(self.written(async move { this.write(log, entry).await })));
+            return Ok(Some(self.writing(log, entry)));
         }
         let runtime = runtime::runtime(py)?.handle();
         let tenant = Arc::clone(&this.tenant);
@@ -204,6 +207,11 @@ impl NativeAgents {
         }
         let timeout = this.timeout;
         Ok(Some(call(async move { this.outbox.room(timeout).await }, |py, ()| Ok(py.None()))))
+    }
+
+    fn writing(&self, log: LogId, entry: Entry) -> Call {
+        let this = Arc::clone(&self.0);
+        self.written(async move { this.write(log, entry).await })
     }
 
     fn written(&self, work: impl Future<Output = Result<()>> + Send + 'static) -> Call {
@@ -279,7 +287,6 @@ impl NativeAgents {
             is_durable: durable,
             timeout: seconds(py, timeout)?,
             turn: tokio::sync::Mutex::default(),
-            binding_turn: tokio::sync::Mutex::default(),
             writer: u64::from_be_bytes(clock::random(&SystemEntropy)),
             written: AtomicU64::new(0),
         });
@@ -369,12 +376,8 @@ impl NativeAgents {
 
     fn save_update(&self, update: &Bound<'_, PyAny>, fields: &Bound<'_, PyTuple>) -> PyResult<Option<Call>> {
         let py = update.py();
-        let session = update.getattr(intern!(py, "session_id"))?.extract::<Name>()?;
-        let task = update.getattr(intern!(py, "task_id"))?.extract::<Name>()?;
-        let kind = update.getattr(intern!(py, "update_type"))?;
-        let id = checked(py, id_of(&update.getattr(intern!(py, "update_id"))?.extract::<Name>()?))?;
-        let said = self.item(update, fields, &kind, Some(&task), &session)?;
-        self.say(py, Said { kind: Kind::Updates, name: session.0, event: said, id: Id::Own(id) })
+        let (kind, id) = (intern!(py, "update_type"), intern!(py, "update_id"));
+        self.say(py, self.of_a_task(Kind::Updates, update, fields, kind, id)?)
     }
 
     fn load_updates(
@@ -390,15 +393,10 @@ impl NativeAgents {
 
     fn save_steering(&self, event: &Bound<'_, PyAny>, fields: &Bound<'_, PyTuple>) -> PyResult<Call> {
         let py = event.py();
-        let session = event.getattr(intern!(py, "session_id"))?.extract::<Name>()?;
-        let task = event.getattr(intern!(py, "task_id"))?.extract::<Name>()?;
-        let kind = event.getattr(intern!(py, "event_type"))?;
-        let id = checked(py, id_of(&event.getattr(intern!(py, "event_id"))?.extract::<Name>()?))?;
-        let said = self.item(event, fields, &kind, Some(&task), &session)?;
-        let said = Said { kind: Kind::Steering, name: session.0, event: said, id: Id::Own(id) };
+        let (kind, id) = (intern!(py, "event_type"), intern!(py, "event_id"));
+        let said = self.of_a_task(Kind::Steering, event, fields, kind, id)?;
         let (log, entry) = checked(py, said.entry(&self.0.tenant))?;
-        let this = Arc::clone(&self.0);
-        Ok(self.written(async move { this.write(log, entry).await }))
+        Ok(self.writing(log, entry))
     }
 
     fn load_steering(
@@ -450,15 +448,13 @@ impl NativeAgents {
         let log = checked(py, self.0.tenant.log(Kind::Pause, &token.0))?;
         let saving = Json::text(json).and_then(|json| pause::saving(&json, ttl, SystemClock.now()));
         let entry = checked(py, saving)?.with_id(self.0.new_id()).entry();
-        let this = Arc::clone(&self.0);
-        Ok(self.written(async move { this.write(log, entry).await }))
+        Ok(self.writing(log, entry))
     }
 
     fn take_pause(&self, token: Name) -> Call {
         let this = Arc::clone(&self.0);
         let work = async move {
-            let store = this.opening.store().await?;
-            let taken = Pause::new(store.log(this.tenant.log(Kind::Pause, &token.0)?)).take().await?;
+            let taken = this.pause(&token).await?.take().await?;
             // From here on it may be dropped in any thread, such as that of a loop that was closed.
             Ok(taken.map(|taken| NativeTaken(Mutex::new(Some(taken)))))
         };
@@ -470,10 +466,7 @@ impl NativeAgents {
 
     fn discard_pause(&self, token: Name) -> Call {
         let this = Arc::clone(&self.0);
-        let work = async move {
-            let store = this.opening.store().await?;
-            Pause::new(store.log(this.tenant.log(Kind::Pause, &token.0)?)).discard().await
-        };
+        let work = async move { this.pause(&token).await?.discard().await };
         let this = Arc::clone(&self.0);
         call(async move { this.within(|| this.late_to_write(), work).await }, |py, was_there| {
             Ok(was_there.into_pyobject(py)?.to_owned().into_any().unbind())
@@ -524,10 +517,8 @@ impl NativeAgents {
         let triple = Triple { trace: trace.0, context: context.map(|context| context.0), task: task.0 };
         let this = Arc::clone(&self.0);
         self.written(async move {
-            let _turn = this.binding_turn.lock().await;
-            let store = this.opening.store().await?;
             let session = session.as_ref().map(|session| &*session.0);
-            this.bindings.save(&store, &triple, session, Json::text(json)?).await
+            this.bindings.save(this.opening.store(), &triple, session, Json::text(json)?).await
         })
     }
 
@@ -546,15 +537,28 @@ impl NativeAgents {
     fn end_binding(&self, trace: Name, context: Option<Name>, task: Name) -> Call {
         let triple = Triple { trace: trace.0, context: context.map(|context| context.0), task: task.0 };
         let this = Arc::clone(&self.0);
-        self.written(async move {
-            let _turn = this.binding_turn.lock().await;
-            let store = this.opening.store().await?;
-            this.bindings.end(&store, &triple).await
-        })
+        self.written(async move { this.bindings.end(this.opening.store(), &triple).await })
     }
 }
 
 impl NativeAgents {
+    /// What belongs to a task of a session, with the attributes that hold its kind and its id.
+    fn of_a_task(
+        &self,
+        kind: Kind,
+        value: &Bound<'_, PyAny>,
+        fields: &Bound<'_, PyTuple>,
+        kind_name: &Bound<'_, PyString>,
+        id_name: &Bound<'_, PyString>,
+    ) -> PyResult<Said> {
+        let py = value.py();
+        let session = value.getattr(intern!(py, "session_id"))?.extract::<Name>()?;
+        let task = value.getattr(intern!(py, "task_id"))?.extract::<Name>()?;
+        let id = checked(py, id_of(&value.getattr(id_name)?.extract::<Name>()?))?;
+        let event = self.item(value, fields, &value.getattr(kind_name)?, Some(&task), &session)?;
+        Ok(Said { kind, name: session.0, event, id: Id::Own(id) })
+    }
+
     /// An event that holds all fields of a value.
     fn item(
         &self,
