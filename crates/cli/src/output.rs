@@ -184,10 +184,7 @@ impl Output {
     pub fn value(&self, json: &str) -> String {
         let line = one_line(json);
         let line = shown(&line);
-        match line.char_indices().nth(VALUE_CHARS_MAX) {
-            Some((cut, _)) if self.is_terminal => format!("{}…", &line[..cut]),
-            _ => line.into_owned(),
-        }
+        if self.is_terminal { cut(&line, VALUE_CHARS_MAX) } else { line.into_owned() }
     }
 
     /// A document's value alone: to the byte, unless it is shown on a terminal.
@@ -229,6 +226,14 @@ impl Output {
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
         bar.with_message(what)
+    }
+}
+
+/// A text's beginning, if it has more characters than this.
+pub fn cut(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        Some((cut, _)) => format!("{}…", &text[..cut]),
+        None => text.to_owned(),
     }
 }
 

@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Row, Tabl
 use icecore::{Result, Timestamp};
 
 use super::{Line, Of};
-use crate::output::{Output, shown};
+use crate::output::{Output, cut, shown};
 use crate::time;
 
 /// On a terminal a line is cut behind so many lines of the terminal.
@@ -125,13 +125,6 @@ fn in_lines<'a>(headings: &[&'a str], mut rows: Vec<Vec<Cow<'a, str>>>) -> Strin
 /// Of four columns the first two are numbers.
 fn is_number(headings: &[&str], place: usize) -> bool {
     headings.len() == 4 && place < 2
-}
-
-fn cut(text: &str, chars_max: usize) -> String {
-    match text.char_indices().nth(chars_max) {
-        Some((cut, _)) => format!("{}…", &text[..cut]),
-        None => text.to_owned(),
-    }
 }
 
 fn nanos_between(first: Timestamp, at: Timestamp) -> f64 {
