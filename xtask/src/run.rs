@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 pub type Outcome<T = ()> = Result<T, String>;
 
@@ -63,6 +63,29 @@ pub fn succeed(command: &mut Command) -> Outcome {
         Ok(status) => Err(format!("`{shown}` ended with {status}")),
         Err(error) => Err(format!("`{shown}` could not be started: {error}")),
     }
+}
+
+/// Runs a command, silently; it must succeed. The lines of its standard output.
+pub fn lines(command: &mut Command) -> Outcome<Vec<String>> {
+    let shown = shown(command);
+    let output = command.output().map_err(|error| format!("`{shown}` could not be started: {error}"))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if !output.status.success() {
+        let (said, complained) = (text(&output.stdout), text(&output.stderr));
+        return Err(format!("`{shown}` ended with {}: {said}{complained}", output.status));
+    }
+    Ok(text(&output.stdout).lines().map(str::to_owned).collect())
+}
+
+/// The first lines that a process prints; then it is killed. It must not have ended by itself before.
+pub fn killed_after(mut child: Child, count: usize) -> Outcome<Vec<String>> {
+    let failed = |error: std::io::Error| format!("a process that is to be killed: {error}");
+    let output = child.stdout.take().ok_or("a process that is to be killed has no pipe")?;
+    let lines = BufReader::new(output).lines().take(count).collect::<Result<Vec<_>, _>>();
+    child.kill().map_err(failed)?;
+    child.wait().map_err(failed)?;
+    let lines = lines.map_err(failed)?;
+    if lines.len() == count { Ok(lines) } else { Err(format!("it ended by itself after {lines:?}")) }
 }
 
 /// Runs a test runner, shows what it prints, and counts; one that ran no test, or says nothing that is understood, has failed.

@@ -1,13 +1,12 @@
 //! A flow and a planner of Penguiflow, as PyPI has it, on our store: killed, gone on with, looked into, set back.
 
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::tool::{Tool, succeeded};
-use crate::run::{Outcome, command};
+use super::tool::Tool;
+use crate::run::{self, Outcome, command};
 use crate::{install, penguiflow, wheel};
 
 const FLOW: &str = "examples/penguiflow_agent/flow.py";
@@ -95,20 +94,13 @@ impl Agents<'_> {
 
     /// Runs it to its end; it must succeed. Its lines.
     fn lines(&self, arguments: &[&str]) -> Outcome<Vec<String>> {
-        let output = self.python(arguments).output().map_err(|error| format!("python: {error}"))?;
-        succeeded(&format!("python {}", arguments.join(" ")), &output)
+        run::lines(&mut self.python(arguments))
     }
 
     /// Kills it when it has printed so many lines, which are given.
     fn killed(&self, arguments: &[&str], after: usize) -> Outcome<Vec<String>> {
-        let failed = |error: std::io::Error| format!("python {}: {error}", arguments.join(" "));
-        let mut child = self.python(arguments).stdout(Stdio::piped()).spawn().map_err(failed)?;
-        let output = child.stdout.take().ok_or("python has no pipe")?;
-        let lines =
-            BufReader::new(output).lines().take(after).collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        child.kill().map_err(failed)?;
-        child.wait().map_err(failed)?;
-        if lines.len() == after { Ok(lines) } else { Err(format!("it ended by itself after {lines:?}")) }
+        let child = self.python(arguments).stdout(Stdio::piped()).spawn();
+        run::killed_after(child.map_err(|error| format!("python could not be started: {error}"))?, after)
     }
 
     /// The questions whose answer was printed.

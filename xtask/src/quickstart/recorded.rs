@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -59,35 +59,24 @@ pub fn run(tool: &Tool) -> Outcome {
 
 /// Feeds the import line by line, and kills it when half of the receipts were seen.
 fn killed_import(tool: &Tool, lines: &[&str]) -> Outcome<Vec<(String, u64)>> {
-    let failed = |error: std::io::Error| format!("the import could not be run: {error}");
     let mut child = tool
         .command(&["import", LOG, "-", "--receipts", "--output", "json", "--quiet"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .map_err(failed)?;
-    let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-        return Err("the import has no pipes".to_owned());
-    };
+        .map_err(|error| format!("the import could not be run: {error}"))?;
+    let mut input = child.stdin.take().ok_or("the import has no pipe")?;
     let half = lines.len() / 2;
     // A little more than half is given, so that something is under way when it dies; the pipe stays open.
     let given = lines[..(half + 50).min(lines.len())].join("\n");
-    let mut seen = Vec::new();
     let feed = std::thread::spawn(move || {
         // It dies while we write: that is the point.
         let _ = writeln!(input, "{given}");
         input
     });
-    for line in BufReader::new(output).lines().take(half) {
-        seen.push(line.map_err(failed)?);
-    }
-    child.kill().map_err(failed)?;
-    child.wait().map_err(failed)?;
+    let seen = run::killed_after(child, half);
     drop(feed.join());
-    if seen.len() < half {
-        return Err(format!("the import ended by itself after {} receipts", seen.len()));
-    }
-    receipts(&seen)
+    receipts(&seen?)
 }
 
 fn receipts(lines: &[String]) -> Outcome<Vec<(String, u64)>> {

@@ -45,7 +45,7 @@ impl Tool {
 
     /// Runs it; it must succeed. Its lines.
     pub fn lines(&self, arguments: &[&str]) -> Outcome<Vec<String>> {
-        succeeded(&format!("icecore {}", arguments.join(" ")), &self.output(arguments)?)
+        run::lines(&mut self.command(arguments))
     }
 
     /// Runs it; the value that it prints.
@@ -63,20 +63,6 @@ impl Tool {
         }
         Err(format!("`icecore {}` gave {found:?} instead of {wanted:?}", arguments.join(" ")))
     }
-}
-
-/// The lines of a command that must have succeeded.
-pub fn succeeded(shown: &str, output: &Output) -> Outcome<Vec<String>> {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    if !output.status.success() {
-        return Err(format!(
-            "`{shown}` ended with {}: {}{}",
-            output.status,
-            text(&output.stdout),
-            text(&output.stderr)
-        ));
-    }
-    Ok(text(&output.stdout).lines().map(str::to_owned).collect())
 }
 
 /// Removes a store of an earlier run, and nothing else.
