@@ -154,9 +154,25 @@ impl SealedEntry {
     pub fn seal(entry: Entry, salt: [u8; 16]) -> Result<Self> {
         let plain = encode_entry(&entry)?;
         let digest = Hash::of(&plain);
-        let (frame, bytes) = seal_frame(&plain, salt);
+        Ok(Self::of(entry, &plain, digest, salt))
+    }
+
+    /// As [`SealedEntry::seal`], for an entry that says in a shorter form what `content` says: the same content has the same digest,
+    /// however it is stored.
+    ///
+    /// # Errors
+    /// As [`SealedEntry::seal`].
+    pub fn seal_as(entry: Entry, content: &Entry, salt: [u8; 16]) -> Result<Self> {
+        let plain = encode_entry(&entry)?;
+        // Only an entry with an id is ever compared.
+        let digest = if entry.id.is_some() { Hash::of(&encode_entry(content)?) } else { Hash::of(&plain) };
+        Ok(Self::of(entry, &plain, digest, salt))
+    }
+
+    fn of(entry: Entry, plain: &[u8], digest: Hash, salt: [u8; 16]) -> Self {
+        let (frame, bytes) = seal_frame(plain, salt);
         // `encode_entry` has refused more than 65,536 events.
-        Ok(Self { id: entry.id, digest, events: entry.events.len() as u32, frame, bytes })
+        Self { id: entry.id, digest, events: entry.events.len() as u32, frame, bytes }
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, RwLockReadGuard, oneshot};
 use tokio::time::Instant;
 
 use crate::appender::{Active, Answer, Pending};
-use crate::state::event;
+use crate::state::{self, Changes, event};
 use crate::{Log, Store, ids, rounds};
 
 /// The condition of an append, checked against the log's head.
@@ -181,9 +181,29 @@ impl Log {
         self.enqueue_with(entry, Expect::Version(Version::ZERO), true).await
     }
 
-    async fn enqueue_with(&self, entry: Entry, expect: Expect, is_base: bool) -> Result<Enqueued> {
+    /// What changes make of this state, on the condition that the log still ends there.
+    pub(crate) async fn enqueue_behind(&self, before: &state::State, changes: &Changes) -> Result<Enqueued> {
+        let sealed = self.seal_changes(changes, Some(before))?;
+        self.enqueue_sealed(sealed, Expect::Version(before.version), false).await
+    }
+
+    /// Changes as they are, whatever the state is.
+    pub(crate) async fn append_changes(&self, changes: &Changes) -> Result<Receipt> {
         let inner = &self.store.0;
+        let active = inner.active(&self.id);
+        let pass = self.pass(&active, Instant::now() + inner.settings.append_timeout).await?;
+        let enqueued = self.enqueue_sealed(self.seal_changes(changes, None)?, Expect::Any, false).await?;
+        drop(pass);
+        enqueued.receipt().await
+    }
+
+    async fn enqueue_with(&self, entry: Entry, expect: Expect, is_base: bool) -> Result<Enqueued> {
         let sealed = self.seal(entry)?;
+        self.enqueue_sealed(sealed, expect, is_base).await
+    }
+
+    async fn enqueue_sealed(&self, sealed: SealedEntry, expect: Expect, is_base: bool) -> Result<Enqueued> {
+        let inner = &self.store.0;
         let timeout = inner.settings.append_timeout;
         let deadline = Instant::now() + timeout;
         let room = self.room(sealed.bytes.len() + ENTRY_ROOM, deadline).await?;
@@ -240,20 +260,46 @@ impl Log {
 
     /// Checks an entry, and makes of it what a commit holds.
     fn seal(&self, entry: Entry) -> Result<SealedEntry> {
-        let inner = &self.store.0;
-        if inner.capabilities.read_only {
+        self.may_append()?;
+        entry.events.iter().try_for_each(event::check).map_err(|error| error.with("log", &self.id))?;
+        self.fitting(SealedEntry::seal(entry, clock::random(&*self.store.0.entropy)))
+    }
+
+    /// As [`Log::seal`], of changes; if the state before them is known, in the shorter form that they have behind it.
+    fn seal_changes(&self, changes: &Changes, before: Option<&state::State>) -> Result<SealedEntry> {
+        self.may_append()?;
+        let entry = changes.entry();
+        let check = if changes.is_foreign { event::check } else { event::check_kind };
+        entry.events.iter().try_for_each(check).map_err(|error| error.with("log", &self.id))?;
+        let salt = clock::random(&*self.store.0.entropy);
+        self.fitting(
+            match before.and_then(|before| changes.shortened(&entry, before, self.entry_bytes_max())) {
+                Some(shortened) => SealedEntry::seal_as(shortened, &entry, salt),
+                None => SealedEntry::seal(entry, salt),
+            },
+        )
+    }
+
+    fn may_append(&self) -> Result<()> {
+        if self.store.0.capabilities.read_only {
             return Err(Error::new(ErrorKind::Refused, "appending")
                 .with("log", &self.id)
                 .advise("This store was opened only for reading"));
         }
-        entry.events.iter().try_for_each(event::check).map_err(|error| error.with("log", &self.id))?;
-        let sealed = SealedEntry::seal(entry, clock::random(&*inner.entropy))
-            .map_err(|error| error.with("log", &self.id))?;
-        if sealed.bytes.len() + ENTRY_ROOM > inner.capabilities.commit_bytes_max {
+        Ok(())
+    }
+
+    fn entry_bytes_max(&self) -> usize {
+        self.store.0.capabilities.commit_bytes_max.saturating_sub(ENTRY_ROOM)
+    }
+
+    fn fitting(&self, sealed: Result<SealedEntry>) -> Result<SealedEntry> {
+        let sealed = sealed.map_err(|error| error.with("log", &self.id))?;
+        if sealed.bytes.len() > self.entry_bytes_max() {
             return Err(Error::new(ErrorKind::Invalid, "appending")
                 .with("log", &self.id)
                 .with("bytes", sealed.bytes.len())
-                .with("bytes_max", inner.capabilities.commit_bytes_max.saturating_sub(ENTRY_ROOM)));
+                .with("bytes_max", self.entry_bytes_max()));
         }
         Ok(sealed)
     }

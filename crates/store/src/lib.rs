@@ -43,6 +43,8 @@ use icecore_log::{
 };
 use tokio::sync::Semaphore;
 
+use state::{CachedStates, Consistency};
+
 pub use append::{Append, Enqueued, Expect, Receipt, Resolved};
 pub use read::{Range, Reader, RecordedCommit, RecordedEvent};
 pub use tail::{Tail, Tailed};
@@ -67,6 +69,8 @@ pub struct Settings {
     pub id_run_ids: usize,
     /// The most bytes of states that are kept in memory, so that the next look reads only what came since: 256 MiB.
     pub state_bytes_max: u64,
+    /// Which of them make room for others: those used least often.
+    pub state_eviction: state::Eviction,
     /// How many id runs of one tier are merged into one of the next: 8.
     pub id_run_merge: usize,
 }
@@ -82,6 +86,7 @@ impl Default for Settings {
             ids_in_memory_max: 4_000_000,
             id_run_ids: 4_096,
             state_bytes_max: 256 << 20,
+            state_eviction: state::Eviction::default(),
             id_run_merge: 8,
         }
     }
@@ -104,7 +109,7 @@ pub(crate) struct Inner {
     pub(crate) queue: turn::Queue,
     active: Mutex<HashMap<LogId, Arc<appender::Active>>>,
     /// States at the heads of logs.
-    pub(crate) states: moka::sync::Cache<LogId, state::fold::Folded>,
+    pub(crate) states: state::cache::States,
     ids_in_memory: Arc<AtomicUsize>,
     /// Idle logs are looked for when there are more ids than this.
     forget_ids_from: AtomicUsize,
@@ -156,7 +161,7 @@ impl Builder {
             room: Arc::new(Semaphore::new(self.settings.pending_bytes_max.clamp(1, u32::MAX as usize))),
             queue: turn::Queue::new(capabilities.creates_in_flight.max(1)),
             active: Mutex::default(),
-            states: state::fold::cache(self.settings.state_bytes_max),
+            states: state::cache::States::new(self.settings.state_bytes_max, self.settings.state_eviction),
             ids_in_memory: Arc::default(),
             forget_ids_from: AtomicUsize::new(self.settings.ids_in_memory_max),
             capabilities,
@@ -209,7 +214,7 @@ impl Store {
 
     /// A handle for one log, whether it exists or not.
     pub fn log(&self, id: LogId) -> Log {
-        Log { store: self.clone(), id }
+        Log { store: self.clone(), id, consistency: Consistency::Strong }
     }
 
     /// One page of the logs' names; `next` of the answer goes on.
@@ -229,6 +234,11 @@ impl Store {
                 return Ok(logs);
             }
         }
+    }
+
+    /// How the states in memory have served.
+    pub fn cached_states(&self) -> CachedStates {
+        self.0.states.counts()
     }
 
     /// Closes the backend: releases its locks, and cuts what is unused. Appends still under way are waited for by their callers.
@@ -283,6 +293,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Log {
     pub(crate) store: Store,
     pub(crate) id: LogId,
+    pub(crate) consistency: Consistency,
 }
 
 impl Log {

@@ -125,6 +125,10 @@ fn apply(inner: &Arc<Inner>, turn: &Turn, answer: Created) -> Next {
     let mut state = lock(&turn.state);
     match answer.end {
         End::Done => {
+            if let Some(commit) = state.in_flight.as_ref().and_then(|in_flight| in_flight.run.commits.first())
+            {
+                inner.states.follow(&turn.id, commit);
+            }
             state.won(&turn.id);
             id_runs::keep_up(inner, turn.active(), &mut state);
         }

@@ -1,12 +1,14 @@
 //! What a transaction does, as data: changes of documents, events, and the conditions under which they are made.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use bytes::Bytes;
 use icecore_log::{Entry, EntryId, Error, ErrorKind, Event, LogId, Result, Version};
 use serde::Serialize;
 
-use crate::state::document::State;
+use crate::state::document::{Document, State};
+use crate::state::edit;
 use crate::state::event::{self, DocumentEvent};
 
 /// A JSON value, as bytes that are kept as they are.
@@ -117,6 +119,8 @@ pub struct Changes {
     pub(crate) events: Vec<Event>,
     actor: String,
     trace: String,
+    /// An event of one of our own kinds was made by somebody else: what its data is was not looked at.
+    pub(crate) is_foreign: bool,
 }
 
 impl Changes {
@@ -146,8 +150,8 @@ impl Changes {
     /// Adds an event that changes no document.
     #[must_use]
     pub fn event(mut self, event: Event) -> Self {
-        self.events.push(event);
-        self
+        self.is_foreign |= event.kind.starts_with(event::RESERVED);
+        self.push(event)
     }
 
     /// Only if this holds.
@@ -184,7 +188,12 @@ impl Changes {
     }
 
     fn change(self, change: DocumentEvent) -> Self {
-        self.event(change.into_event())
+        self.push(change.into_event())
+    }
+
+    fn push(mut self, event: Event) -> Self {
+        self.events.push(event);
+        self
     }
 
     /// What is appended for them: an entry, which knows nothing of their conditions.
@@ -198,5 +207,34 @@ impl Changes {
             }
         };
         Entry { id: self.id.clone(), events: self.events.iter().map(described).collect() }
+    }
+
+    /// The documents whose one change is a put of a value of at least so many bytes.
+    pub(crate) fn large_puts(&self, bytes_min: usize) -> BTreeSet<String> {
+        let mut large = HashMap::new();
+        for change in self.events.iter().filter_map(DocumentEvent::of) {
+            let is_large = matches!(&change, DocumentEvent::Put { json, .. } if json.len() >= bytes_min);
+            large.entry(change.key().to_owned()).and_modify(|large| *large = false).or_insert(is_large);
+        }
+        large.into_iter().filter(|(_, is_large)| *is_large).map(|(key, _)| key).collect()
+    }
+
+    /// Their entry as it may be stored behind this state: a value that differs little from the one before is an edit of that.
+    /// `None` if there is none such.
+    pub(crate) fn shortened(&self, entry: &Entry, before: &State, bytes_max: usize) -> Option<Entry> {
+        let large = self.large_puts(edit::VALUE_BYTES_MIN);
+        let shortened = |event: &Event| {
+            let change = DocumentEvent::of(event).filter(|change| large.contains(change.key()))?;
+            let Document { json, version, .. } = before.get(change.key())?;
+            let edit = edit::encode(json, *version, &event.data).filter(|_| event.data.len() <= bytes_max)?;
+            let edit = DocumentEvent::Edit { key: change.key().to_owned(), edit }.into_event();
+            Some(Event { kind: edit.kind, data: edit.data, ..event.clone() })
+        };
+        let edits: Vec<_> = entry.events.iter().map(shortened).collect();
+        edits.iter().any(Option::is_some).then(|| {
+            let events = edits.into_iter().zip(&entry.events);
+            let events = events.map(|(edit, event)| edit.unwrap_or_else(|| event.clone())).collect();
+            Entry { id: entry.id.clone(), events }
+        })
     }
 }

@@ -5,10 +5,11 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use icecore_log::{Error, ErrorKind, Result, Timestamp, Version};
+use icecore_log::{Error, ErrorKind, Hash, Result, Timestamp, Version};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::state::edit::Edit;
 use crate::state::event::{self, DocumentEvent};
 
 /// A JSON value under a key in a log's state.
@@ -69,6 +70,8 @@ pub struct State {
     pub version: Version,
     /// When its last commit was made; `None` before the first.
     pub at: Option<Timestamp>,
+    /// The hash of its last commit; zeros before the first.
+    pub hash: Hash,
     documents: BTreeMap<Arc<str>, Placed>,
     /// The place of the next new one.
     places: u64,
@@ -141,7 +144,7 @@ impl State {
 
     /// With this document alone.
     pub(crate) fn only(&self, key: &str) -> Self {
-        let mut only = Self { version: self.version, at: self.at, ..Self::default() };
+        let mut only = Self { version: self.version, at: self.at, hash: self.hash, ..Self::default() };
         if let Some(Document { json, version, at }) = self.get(key) {
             only.set(key, json.clone(), *version, *at);
         }
@@ -168,6 +171,18 @@ impl State {
                     None => merged(Value::Null, &patch)?,
                 };
                 self.set(&key, patched, version, at);
+            }
+            DocumentEvent::Edit { key, edit } => {
+                let edit = Edit::parse(&edit)?;
+                let placed =
+                    self.documents.get_mut(&*key).filter(|placed| placed.document.version == edit.version);
+                let Some(Placed { document, .. }) = placed else {
+                    return Err(event::unfitting());
+                };
+                self.bytes -= document.json.len();
+                edit.apply(&mut document.json)?;
+                self.bytes += document.json.len();
+                (document.version, document.at) = (version, at);
             }
             DocumentEvent::Delete { key } => self.remove(&key),
         }

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 pub(crate) const RESERVED: &str = "icecore.";
 const PUT: &str = "icecore.document.put";
 const PATCH: &str = "icecore.document.patch";
+const EDIT: &str = "icecore.document.edit";
 const DELETE: &str = "icecore.document.delete";
 /// Says that a log was set back to an earlier version; the events beside it do it.
 pub(crate) const ROLLBACK: &str = "icecore.rollback";
@@ -22,15 +23,31 @@ pub const KEY_BYTES_MAX: usize = 1_024;
 /// A change of a document, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum DocumentEvent {
-    Put { key: String, json: Bytes },
-    Patch { key: String, patch: Bytes },
-    Delete { key: String },
+    Put {
+        key: String,
+        json: Bytes,
+    },
+    Patch {
+        key: String,
+        patch: Bytes,
+    },
+    /// A put of what an earlier value differs little from.
+    Edit {
+        key: String,
+        edit: Bytes,
+    },
+    Delete {
+        key: String,
+    },
 }
 
 impl DocumentEvent {
     pub fn key(&self) -> &str {
         match self {
-            Self::Put { key, .. } | Self::Patch { key, .. } | Self::Delete { key } => key,
+            Self::Put { key, .. }
+            | Self::Patch { key, .. }
+            | Self::Edit { key, .. }
+            | Self::Delete { key } => key,
         }
     }
 
@@ -38,6 +55,7 @@ impl DocumentEvent {
         let (kind, key, data) = match self {
             Self::Put { key, json } => (PUT, key, json),
             Self::Patch { key, patch } => (PATCH, key, patch),
+            Self::Edit { key, edit } => (EDIT, key, edit),
             Self::Delete { key } => (DELETE, key, Bytes::from_static(b"null")),
         };
         Event { meta: [(KEY.to_owned(), key)].into(), ..Event::new(kind, data) }
@@ -49,6 +67,7 @@ impl DocumentEvent {
         match event.kind.as_str() {
             PUT => Some(Self::Put { key, json: event.data.clone() }),
             PATCH => Some(Self::Patch { key, patch: event.data.clone() }),
+            EDIT => Some(Self::Edit { key, edit: event.data.clone() }),
             DELETE => Some(Self::Delete { key }),
             _ => None,
         }
@@ -60,6 +79,14 @@ impl DocumentEvent {
 /// # Errors
 /// [`ErrorKind::Invalid`] if the kind is one that we do not know, the key is empty or too long, or the data is no JSON.
 pub(crate) fn check(event: &Event) -> Result<()> {
+    if event.kind.starts_with(RESERVED) {
+        check_json(&event.data)?;
+    }
+    check_kind(event)
+}
+
+/// As [`check`], where the data is known to be JSON.
+pub(crate) fn check_kind(event: &Event) -> Result<()> {
     if !event.kind.starts_with(RESERVED) {
         return Ok(());
     }
@@ -67,8 +94,10 @@ pub(crate) fn check(event: &Event) -> Result<()> {
         let kind: String = event.kind.chars().take(40).collect();
         Err(Error::new(ErrorKind::Invalid, "changing a document").with("kind", kind).advise(advice))
     };
-    check_json(&event.data)?;
     match DocumentEvent::of(event) {
+        Some(DocumentEvent::Edit { .. }) => {
+            invalid("Put the document: how that is stored is Icecore's own matter")
+        }
         Some(change) => check_key(change.key()),
         None if [ROLLBACK, FORK].contains(&event.kind.as_str()) => Ok(()),
         None => invalid("Kinds that begin with icecore. are Icecore's own: name another"),
@@ -90,6 +119,11 @@ pub(crate) fn check_key(key: &str) -> Result<()> {
 /// A stored value. It was checked when it was appended; but a log may have been copied, or written by somebody else.
 pub(crate) fn read(json: &[u8]) -> Result<Value> {
     check_json(json).ok().and_then(|()| serde_json::from_slice(json).ok()).ok_or_else(unreadable)
+}
+
+pub(crate) fn unfitting() -> Error {
+    Error::new(ErrorKind::Corrupt, "reading a log's state")
+        .with("because", "an edit was made of a value that the document did not have")
 }
 
 pub(crate) fn unreadable() -> Error {

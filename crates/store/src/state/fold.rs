@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use icecore_log::{Entry, Error, ErrorKind, Head, Header, LogId, PageLimit, Result, Version};
-use moka::sync::Cache;
+use icecore_log::{
+    Entry, Error, ErrorKind, Hash, Head, Header, LogId, PageLimit, Result, StoredCommit, Version,
+};
 
 use crate::chain::Chain;
 use crate::pages::Pages;
 use crate::read::Range;
+use crate::state::cache::Slot;
+use crate::state::consistency::{Consistency, Token};
 use crate::state::document::{Document, State};
 use crate::state::event::DocumentEvent;
 use crate::{Log, open};
@@ -28,48 +31,114 @@ impl Folded {
     pub fn empty(log: &LogId) -> Self {
         Self { state: Arc::default(), chain: Chain::new(log.clone()) }
     }
-}
 
-/// The states at the heads of logs that were used last, bounded by their bytes.
-pub(crate) fn cache(bytes_max: u64) -> Cache<LogId, Folded> {
-    let weigh = |log: &LogId, folded: &Folded| {
-        u32::try_from(folded.state.bytes() + log.as_str().len() + 512).unwrap_or(u32::MAX)
-    };
-    Cache::builder().weigher(weigh).max_capacity(bytes_max).build()
+    fn is_at(&self, head: &Head) -> bool {
+        self.chain.head() == Some((head.version, head.hash()))
+    }
+
+    /// Takes up the next commit.
+    pub fn take_up(&mut self, log: &LogId, commit: &StoredCommit) -> Result<()> {
+        let (header, entries) = self.chain.open(commit)?;
+        let hash = self.chain.head().map_or(Hash::ZERO, |(_, hash)| hash);
+        // Only what others hold too is copied.
+        take_up(Arc::make_mut(&mut self.state), log, &header, hash, entries.as_deref(), |_| true)
+    }
 }
 
 impl Log {
-    /// The state at the head, as it is now; the empty state if the log has no commit.
+    /// The state at the head, as fresh as this handle asks for; the empty state if the log has no commit.
     pub(crate) async fn fold_head(&self) -> Result<Folded> {
+        match &self.consistency {
+            Consistency::Strong => self.fold_strong().await,
+            Consistency::Eventual => match self.fold_local().await? {
+                Some(folded) => Ok(folded),
+                None => self.fold_strong().await,
+            },
+            Consistency::AtLeast(token) => self.fold_at_least(token).await,
+        }
+    }
+
+    /// The state at the head, as it is now.
+    pub(crate) async fn fold_strong(&self) -> Result<Folded> {
         self.fold_at(self.raw_head().await?.as_ref()).await
+    }
+
+    async fn fold_at_least(&self, token: &Token) -> Result<Folded> {
+        token.check_log(&self.id)?;
+        let mut folded = self.fold_local().await?.filter(|folded| token.is_seen_by(folded.state.version));
+        if folded.is_none() {
+            folded = Some(self.fold_strong().await?).filter(|folded| token.is_seen_by(folded.state.version));
+        }
+        let Some(folded) = folded else {
+            return Err(token.not_there(self.raw_head().await?.map_or(Version::ZERO, |head| head.version)));
+        };
+        if token.version == folded.state.version {
+            token.check(folded.state.hash)?;
+        }
+        Ok(folded)
+    }
+
+    /// The state that is in memory, with what this process appended since; `None` if none is.
+    pub(crate) async fn fold_local(&self) -> Result<Option<Folded>> {
+        let Some(slot) = self.store.0.states.find(&self.id) else { return Ok(None) };
+        let mut folded = slot.folded.lock().await;
+        self.take_up_won(&slot, &mut folded, None);
+        Ok(folded.clone())
+    }
+
+    /// Goes on with what this process itself appended. If that does not fit, the state is forgotten.
+    fn take_up_won(&self, slot: &Slot, kept: &mut Option<Folded>, to: Option<Version>) {
+        while let Some(folded) = kept
+            && to.is_none_or(|to| folded.state.version < to)
+            && let Some(commit) = slot.won(folded.state.version.next())
+        {
+            if folded.take_up(&self.id, &commit).is_err() {
+                *kept = None;
+            }
+        }
     }
 
     /// The state at the head that was just read.
     async fn fold_at(&self, head: Option<&Head>) -> Result<Folded> {
-        let Some(head) = head else {
-            self.store.0.states.invalidate(&self.id);
+        let states = &self.store.0.states;
+        let slot = states.slot(&self.id);
+        let mut kept = slot.folded.lock().await;
+        states.count(kept.is_some());
+        // While we waited somebody may have gone on further than we had seen: then the log has, too, or what is kept is no more.
+        let is_behind = |head: &Head| kept.as_ref().is_some_and(|kept| kept.state.version > head.version);
+        let looked_again = if head.is_some_and(is_behind) { self.raw_head().await? } else { None };
+        let Some(head) = looked_again.as_ref().or(head) else {
+            *kept = None;
             return Ok(Folded::empty(&self.id));
         };
-        if let Some(known) = self.store.0.states.get(&self.id) {
-            if known.chain.head() == Some((head.version, head.hash())) {
-                return Ok(known);
-            }
+        self.take_up_won(&slot, &mut kept, Some(head.version));
+        // Taken out while it goes on: what is half done is never kept.
+        let folded = match kept.take() {
+            Some(folded) if folded.is_at(head) => folded,
             // If what is kept is of a history that is no more, such as one that a fail-over lost, it is folded anew.
-            if known.state.version < head.version
-                && let Ok(folded) = self.go_on(known, head.version).await
-            {
-                return Ok(self.keep(folded));
+            Some(folded) if folded.state.version < head.version => {
+                match self.go_on(folded, head.version).await {
+                    Ok(folded) if folded.is_at(head) => folded,
+                    Ok(_) | Err(_) => self.fold_to(head, head.version).await?,
+                }
             }
-        }
-        Ok(self.keep(self.fold_to(head, head.version).await?))
+            Some(_) | None => self.fold_to(head, head.version).await?,
+        };
+        *kept = Some(folded.clone());
+        drop(kept);
+        states.weigh(&self.id, &slot, folded.state.bytes());
+        Ok(folded)
     }
 
     /// A document at the head. One that was put lately is found at the end of its log, without the state being folded.
     pub(crate) async fn document_at_head(&self, key: &str) -> Result<Option<Document>> {
+        if self.consistency != Consistency::Strong {
+            return Ok(self.fold_head().await?.state.get(key).cloned());
+        }
         let head = self.raw_head().await?;
         if let Some(head) = &head
             && head.version.0 - head.boundary.0 > LOOK_BACK
-            && !self.store.0.states.contains_key(&self.id)
+            && self.store.0.states.find(&self.id).is_none()
             && let Some(found) = self.find_at_the_end(head, key).await?
         {
             return Ok(found);
@@ -98,7 +167,7 @@ impl Log {
                             return Ok(Some(Some(Document { json, version, at })));
                         }
                         Some(DocumentEvent::Delete { .. }) => return Ok(Some(None)),
-                        Some(DocumentEvent::Patch { .. }) => return Ok(None),
+                        Some(DocumentEvent::Patch { .. } | DocumentEvent::Edit { .. }) => return Ok(None),
                         None => {}
                     }
                 }
@@ -107,11 +176,6 @@ impl Log {
                 }
             }
         }
-    }
-
-    fn keep(&self, folded: Folded) -> Folded {
-        self.store.0.states.insert(self.id.clone(), folded.clone());
-        folded
     }
 
     /// The state at a version, from the newest base at or before it.
@@ -141,23 +205,17 @@ impl Log {
         }
     }
 
-    async fn go_on(&self, folded: Folded, to: Version) -> Result<Folded> {
-        let Folded { mut state, mut chain } = folded;
+    async fn go_on(&self, mut folded: Folded, to: Version) -> Result<Folded> {
         let mut pages = Pages::default();
-        while state.version < to {
-            let next = state.version.next();
+        while folded.state.version < to {
+            let next = folded.state.version.next();
             let page = pages.next(self, next, to).await?;
             if page.commits.is_empty() {
                 return Err(self.not_there(next, page.boundary));
             }
-            // Only what others hold too is copied.
-            let state = Arc::make_mut(&mut state);
-            for commit in page.commits {
-                let (header, entries) = chain.open(&commit)?;
-                take_up(state, &self.id, &header, entries.as_deref(), |_| true)?;
-            }
+            page.commits.iter().try_for_each(|commit| folded.take_up(&self.id, commit))?;
         }
-        Ok(Folded { state, chain })
+        Ok(folded)
     }
 }
 
@@ -166,6 +224,7 @@ pub(crate) fn take_up(
     state: &mut State,
     log: &LogId,
     header: &Header,
+    hash: Hash,
     entries: Option<&[Entry]>,
     is_wanted: impl Fn(&DocumentEvent) -> bool,
 ) -> Result<()> {
@@ -179,7 +238,7 @@ pub(crate) fn take_up(
             state.apply(change, header.version, header.at).map_err(at)?;
         }
     }
-    (state.version, state.at) = (header.version, Some(header.at));
+    (state.version, state.at, state.hash) = (header.version, Some(header.at), hash);
     Ok(())
 }
 

@@ -77,6 +77,7 @@ impl History<'_> {
                     let (change, value) = match &change {
                         DocumentEvent::Put { json, .. } => ("put", event::read(json).ok()),
                         DocumentEvent::Patch { patch, .. } => ("patch", event::read(patch).ok()),
+                        DocumentEvent::Edit { .. } => ("put", None),
                         DocumentEvent::Delete { .. } => ("delete", None),
                     };
                     let (version, id) = (event.version, event.id);

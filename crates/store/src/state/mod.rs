@@ -3,18 +3,23 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`document`] | [`State`], [`Document`], and what an event does to them |
+//! | `edit` | what makes of a large value one that differs little |
 //! | `event` | documents' events: how they are written and read |
 //! | [`changes`] | [`Changes`] and [`Condition`]: what a transaction does, as data |
 //! | `transact` | conditions checked, and a closure run again when others were first |
-//! | `fold` | from commits to a state, and the states that are kept in memory |
+//! | `fold`, `cache` | from commits to a state, and the states that are kept in memory |
+//! | [`consistency`] | how fresh a state must be that is read |
 //! | [`time`] | a state as it was, and a log set back, or begun anew from there |
 //! | [`diff`] | what differs between two states |
 //! | [`history`] | who changed a document, when, in which commit |
 //! | [`watch`] | a document as it changes |
 
+pub(crate) mod cache;
 pub mod changes;
+pub mod consistency;
 pub mod diff;
 pub mod document;
+pub(crate) mod edit;
 pub(crate) mod event;
 pub(crate) mod fold;
 pub mod history;
@@ -22,7 +27,9 @@ pub mod time;
 mod transact;
 pub mod watch;
 
+pub use cache::{CachedStates, Eviction};
 pub use changes::{Changes, Condition, Json};
+pub use consistency::{Consistency, Token};
 pub use diff::{Diff, Difference};
 pub use document::{Document, State};
 pub use event::KEY_BYTES_MAX;

@@ -38,7 +38,7 @@ impl Log {
 
     async fn folded_at(&self, at: At) -> Result<Folded> {
         let version = match at {
-            At::Head => return self.fold_head().await,
+            At::Head => return self.fold_strong().await,
             At::Version(Version::ZERO) => return Ok(Folded::empty(&self.id)),
             At::Version(version) => version,
             At::Time(_) if self.raw_head().await?.is_none() => return Ok(Folded::empty(&self.id)),

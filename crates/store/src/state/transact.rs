@@ -5,13 +5,16 @@ use std::sync::Arc;
 use icecore_log::{Error, ErrorKind, Result};
 use tokio::time::{Instant, timeout_at};
 
-use crate::append::{Expect, Receipt};
+use crate::append::Receipt;
 use crate::state::changes::{self, Changes, Json};
 use crate::state::document::{Document, State};
+use crate::state::edit;
 use crate::{Log, ids};
 
 /// After so many rounds that went to others, appends of this process wait until it is through.
 const PATIENCE: u32 = 3;
+/// A put of so large a value waits for its turn among transactions, and for a look at the state, so that it is stored as what differs.
+const EDIT_WAITS_FROM: usize = 4 << 10;
 /// For how many rounds they wait, before they get a turn.
 const ALONE: u32 = 4;
 
@@ -57,8 +60,42 @@ impl Log {
     }
 
     async fn one(&self, changes: Changes) -> Result<Receipt> {
-        // No condition: it does not matter what the state is.
-        self.append(changes.entry()).await
+        self.append_shortened(&changes).await
+    }
+
+    /// Appends changes whatever the state is; large values as what differs from the value before, as long as that is not in doubt.
+    async fn append_shortened(&self, changes: &Changes) -> Result<Receipt> {
+        let active = self.store.0.active(&self.id);
+        let is_worth_waiting = !changes.large_puts(EDIT_WAITS_FROM).is_empty();
+        let turn = match active.transactions.try_lock() {
+            Ok(turn) => Some(turn),
+            Err(_) if is_worth_waiting => Some(active.transactions.lock().await),
+            Err(_) => None,
+        };
+        if turn.is_some() && !changes.large_puts(edit::VALUE_BYTES_MIN).is_empty() {
+            for round in 0..PATIENCE {
+                let before = match self.fold_local().await? {
+                    Some(folded) if round == 0 => folded.state,
+                    None if !is_worth_waiting => break,
+                    // What is put whole costs more than a look at the state, now and each time that somebody reads the log.
+                    _ => match self.fold_strong().await {
+                        Ok(folded) => folded.state,
+                        // It can be put, and is then known again.
+                        Err(_) => break,
+                    },
+                };
+                let enqueued = self.enqueue_behind(&before, changes).await?;
+                // What goes on from it is then not a copy.
+                drop(before);
+                match enqueued.receipt().await {
+                    Err(error) if error.kind() == ErrorKind::Conflict && error.fact("expected").is_some() => {
+                    }
+                    answer => return answer,
+                }
+            }
+        }
+        drop(turn);
+        self.append_changes(changes).await
     }
 
     /// Commits changes, all of them or none, if every condition holds.
@@ -69,12 +106,12 @@ impl Log {
     /// [`Conflict`](ErrorKind::Conflict) with each condition that does not hold as the fact `failed`, and what was found as `found`; else as [`Log::append`].
     pub async fn commit(&self, changes: Changes) -> Result<Option<Receipt>> {
         if changes.conditions.is_empty() && !changes.is_empty() {
-            return self.append(changes.entry()).await.map(Some);
+            return self.append_shortened(&changes).await.map(Some);
         }
         let answer = self.transact(|_| Ok(changes.clone())).await?;
         // Under an id that was there before it must have been the same changes; a closure may well decide on others.
         match answer {
-            Some(receipt) if receipt.repeated => self.append(changes.entry()).await.map(Some),
+            Some(receipt) if receipt.repeated => self.append_changes(&changes).await.map(Some),
             answer => Ok(answer),
         }
     }
@@ -127,7 +164,7 @@ impl Log {
             if Instant::now() >= deadline {
                 return Err(late(()));
             }
-            let before = self.state().await?;
+            let before = self.fold_strong().await?.state;
             let changes = decide(&before)?;
             if let Some(done) = self.round(&changes, &before).await? {
                 return Ok(done);
@@ -140,7 +177,7 @@ impl Log {
     async fn round(&self, changes: &Changes, before: &State) -> Result<Option<Option<Receipt>>> {
         let appended = match changes::check(&self.id, &changes.conditions, before) {
             Ok(()) if changes.is_empty() => return Ok(Some(None)),
-            Ok(()) => match self.enqueue(changes.entry(), Expect::Version(before.version)).await {
+            Ok(()) => match self.enqueue_behind(before, changes).await {
                 Ok(enqueued) => enqueued.receipt().await,
                 Err(error) => Err(error),
             },

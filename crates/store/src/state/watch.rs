@@ -80,7 +80,7 @@ impl Watch<'_> {
     }
 
     async fn begin(&mut self) -> Result<Watched> {
-        let whole = self.log.fold_head().await?.state;
+        let whole = self.log.fold_strong().await?.state;
         self.state = whole.only(&self.key);
         self.tail = Some(self.log.tail(self.state.version.next()));
         Ok(self.is())
@@ -94,7 +94,14 @@ impl Watch<'_> {
     fn apply(&mut self, commit: &RecordedCommit) -> Result<Option<Watched>> {
         let before = self.state.version_of(&self.key);
         let is_ours = |change: &DocumentEvent| change.key() == self.key;
-        fold::take_up(&mut self.state, &self.log.id, &commit.header, commit.entries.as_deref(), is_ours)?;
+        fold::take_up(
+            &mut self.state,
+            &self.log.id,
+            &commit.header,
+            commit.hash,
+            commit.entries.as_deref(),
+            is_ours,
+        )?;
         Ok((self.state.version_of(&self.key) != before).then(|| self.is()))
     }
 }

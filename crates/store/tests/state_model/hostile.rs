@@ -79,9 +79,15 @@ async fn a_state_that_is_kept_reads_only_what_came_since() {
     let before = bent.read.load(Ordering::SeqCst);
 
     log.put("a", text("1")).await.unwrap();
-    log.state().await.unwrap();
-    log.state().await.unwrap();
+    assert_eq!(log.state().await.unwrap().len(), 1);
+    assert_eq!(bent.read.load(Ordering::SeqCst) - before, 0, "what this process appends need not be read");
 
+    let elsewhere = Store::new(Arc::clone(store.backend()));
+    elsewhere.log(log.id().clone()).put("b", text("2")).await.unwrap();
+    let before = bent.read.load(Ordering::SeqCst);
+    for _ in 0..2 {
+        assert_eq!(log.state().await.unwrap().len(), 2);
+    }
     assert_eq!(bent.read.load(Ordering::SeqCst) - before, 1);
 }
 

@@ -1,0 +1,235 @@
+//! What makes of one value the next, so that a large value that changes a little costs a little.
+//!
+//! The ends that both have in common are left out, and the middle is compressed against what was there and a little of what stands before it. It needs no
+//! JSON. `docs/formats/state.md` specifies the bytes.
+//!
+//! Source: trimming is the oldest idea of all; compressing against the earlier version is zstd's own `--patch-from`.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use icecore_log::{Entry, Error, ErrorKind, Result, Version};
+use zstd::zstd_safe::{self, CCtx, CParameter, DCtx};
+
+/// Smaller values are put as they are.
+pub(crate) const VALUE_BYTES_MIN: usize = 512;
+/// Larger ones cannot be put whole, so that they must not come to be by edits either.
+const VALUE_BYTES_MAX: usize = Entry::BYTES_MAX - (64 << 10);
+/// A middle that is smaller is stored as it is: a frame of zstd's would be longer.
+const PLAIN_BELOW: usize = 24;
+/// How much of what stands before the middle serves as context.
+const WINDOW: usize = 64 << 10;
+/// If a middle is larger, the whole of the old value is the context.
+const MIDDLE_MAX: usize = 256 << 10;
+/// From here on zstd also looks for matches far away. Without that, level 3 finds none somewhere between 1 and 2 MiB.
+const LONG_DISTANCE_FROM: usize = 512 << 10;
+/// Level 1 finds almost nothing in a context of more than 64 KiB.
+const LEVEL: i32 = 3;
+
+const PLAIN: u8 = 0;
+const AGAINST_WINDOW: u8 = 1;
+const AGAINST_WHOLE: u8 = 2;
+
+/// An edit as it is stored, cut into its parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Edit {
+    /// The version of the value that it makes another of.
+    pub version: Version,
+    codec: u8,
+    old_bytes: usize,
+    prefix: usize,
+    suffix: usize,
+    middle_bytes: usize,
+    payload: Bytes,
+}
+
+/// What makes `new` of `old`, if that takes less than half the bytes of `new`. It was tried.
+pub(crate) fn encode(old: &[u8], version: Version, new: &[u8]) -> Option<Bytes> {
+    if new.len() < VALUE_BYTES_MIN || new.len() > VALUE_BYTES_MAX || old.is_empty() {
+        return None;
+    }
+    let (prefix, suffix) = common_ends(old, new);
+    let middle = &new[prefix..new.len() - suffix];
+    let edit = Edit {
+        version,
+        codec: codec_for(old.len() - prefix - suffix, middle.len()),
+        old_bytes: old.len(),
+        prefix,
+        suffix,
+        middle_bytes: middle.len(),
+        payload: Bytes::new(),
+    };
+    let payload = match edit.codec {
+        PLAIN => Bytes::copy_from_slice(middle),
+        _ => compress(edit.context(old), middle)?,
+    };
+    let edit = Edit { payload, ..edit };
+    if edit.payload.len() >= new.len() / 2 {
+        return None;
+    }
+    // What is not kept whole must be right: should a compressor ever err, the value is put as it is.
+    (*edit.middle(old).ok()? == *middle).then(|| edit.to_bytes())
+}
+
+fn codec_for(old_middle: usize, middle: usize) -> u8 {
+    match middle {
+        ..PLAIN_BELOW => PLAIN,
+        _ if middle.max(old_middle) > MIDDLE_MAX => AGAINST_WHOLE,
+        _ => AGAINST_WINDOW,
+    }
+}
+
+fn compress(context: &[u8], middle: &[u8]) -> Option<Bytes> {
+    let mut zstd = CCtx::try_create()?;
+    zstd.set_parameter(CParameter::CompressionLevel(LEVEL)).ok()?;
+    if context.len().max(middle.len()) > LONG_DISTANCE_FROM {
+        zstd.set_parameter(CParameter::EnableLongDistanceMatching(true)).ok()?;
+        let window = (context.len() + middle.len()).next_power_of_two().ilog2().clamp(20, 27);
+        zstd.set_parameter(CParameter::WindowLog(window)).ok()?;
+    }
+    zstd.ref_prefix(context).ok()?;
+    let mut payload = Vec::with_capacity(zstd_safe::compress_bound(middle.len()));
+    zstd.compress2(&mut payload, middle).ok()?;
+    Some(payload.into())
+}
+
+/// How long the beginning and the end are that two values have in common, without overlap.
+fn common_ends(a: &[u8], b: &[u8]) -> (usize, usize) {
+    let prefix = common_prefix(a, b);
+    let (a, b) = (&a[prefix..], &b[prefix..]);
+    (prefix, common_suffix(a, b))
+}
+
+/// At once: comparing slices is many times faster than comparing bytes.
+const CHUNK: usize = 4 << 10;
+
+fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    let chunks = a.chunks_exact(CHUNK).zip(b.chunks_exact(CHUNK)).take_while(|(a, b)| a == b).count() * CHUNK;
+    chunks + a[chunks..].iter().zip(&b[chunks..]).take_while(|(a, b)| a == b).count()
+}
+
+fn common_suffix(a: &[u8], b: &[u8]) -> usize {
+    let chunks =
+        a.rchunks_exact(CHUNK).zip(b.rchunks_exact(CHUNK)).take_while(|(a, b)| a == b).count() * CHUNK;
+    let (a, b) = (&a[..a.len() - chunks], &b[..b.len() - chunks]);
+    chunks + a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count()
+}
+
+impl Edit {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] if it is none that [`encode`] makes.
+    pub(crate) fn parse(bytes: &Bytes) -> Result<Self> {
+        let mut rest = bytes.clone();
+        let cut_short = || corrupt("an edit is cut short");
+        let codec = rest.try_get_u8().map_err(|_| cut_short())?;
+        let mut number = || varint(&mut rest).ok_or_else(cut_short);
+        let (version, numbers) = (Version(number()?), [number()?, number()?, number()?, number()?]);
+        // No value is longer than an entry may be, and then no sum of two overflows.
+        if numbers.iter().any(|number| *number > Entry::BYTES_MAX as u64) {
+            return Err(corrupt("an edit has an impossible length"));
+        }
+        let [old_bytes, prefix, suffix, middle_bytes] = numbers.map(|number| number as usize);
+        let edit = Self { version, codec, old_bytes, prefix, suffix, middle_bytes, payload: rest };
+        let fits = prefix + suffix <= old_bytes
+            && prefix + suffix + middle_bytes <= Entry::BYTES_MAX
+            && match codec {
+                PLAIN => edit.payload.len() == middle_bytes,
+                AGAINST_WINDOW | AGAINST_WHOLE => true,
+                _ => false,
+            };
+        if fits { Ok(edit) } else { Err(corrupt("an edit's lengths do not fit together")) }
+    }
+
+    fn to_bytes(&self) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(self.payload.len() + 32);
+        bytes.put_u8(self.codec);
+        for number in [
+            self.version.0,
+            self.old_bytes as u64,
+            self.prefix as u64,
+            self.suffix as u64,
+            self.middle_bytes as u64,
+        ] {
+            put_varint(&mut bytes, number);
+        }
+        bytes.put_slice(&self.payload);
+        bytes.freeze()
+    }
+
+    /// Makes the new value.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] if it was made of another value.
+    pub(crate) fn apply(&self, old: &mut Bytes) -> Result<()> {
+        let middle = self.middle(old)?;
+        // In place if nobody else has it: a value that grows at its end is then not copied each time.
+        let mut value = std::mem::take(old).try_into_mut().unwrap_or_else(|shared| {
+            let mut copy = BytesMut::with_capacity(shared.len() + middle.len() + shared.len() / 8);
+            copy.extend_from_slice(&shared);
+            copy
+        });
+        let tail = value.len() - self.suffix;
+        let end = self.prefix + middle.len();
+        if end + self.suffix > value.len() {
+            value.resize(end + self.suffix, 0);
+        }
+        value.copy_within(tail..tail + self.suffix, end);
+        value[self.prefix..end].copy_from_slice(&middle);
+        value.truncate(end + self.suffix);
+        *old = value.freeze();
+        Ok(())
+    }
+
+    fn middle(&self, old: &[u8]) -> Result<Bytes> {
+        if old.len() != self.old_bytes {
+            return Err(corrupt("an edit was made of another value"));
+        }
+        if self.codec == PLAIN {
+            return Ok(self.payload.clone());
+        }
+        let mut zstd = DCtx::try_create().ok_or_else(|| corrupt("there is no memory for it"))?;
+        let unreadable = |_| corrupt("an edit does not decompress");
+        zstd.ref_prefix(self.context(old)).map_err(unreadable)?;
+        let mut middle = Vec::with_capacity(self.middle_bytes);
+        zstd.decompress(&mut middle, &self.payload).map_err(unreadable)?;
+        if middle.len() != self.middle_bytes {
+            return Err(corrupt("an edit decompresses to another length"));
+        }
+        Ok(middle.into())
+    }
+
+    /// What the middle is compressed against.
+    fn context<'a>(&self, old: &'a [u8]) -> &'a [u8] {
+        match self.codec {
+            AGAINST_WHOLE => old,
+            _ => &old[self.prefix.saturating_sub(WINDOW)..old.len() - self.suffix],
+        }
+    }
+}
+
+fn put_varint(bytes: &mut BytesMut, mut number: u64) {
+    while number >= 0x80 {
+        bytes.put_u8(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.put_u8(number as u8);
+}
+
+fn varint(bytes: &mut Bytes) -> Option<u64> {
+    let mut number = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let byte = bytes.try_get_u8().ok()?;
+        number |= u64::from(byte & 0x7F).checked_shl(shift)?;
+        if byte < 0x80 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+fn corrupt(what: &'static str) -> Error {
+    Error::new(ErrorKind::Corrupt, "reading a log's state").with("because", what)
+}
+
+#[cfg(test)]
+mod tests;
