@@ -143,6 +143,12 @@ impl Drop for Enqueued {
     }
 }
 
+/// An entry as it is sent.
+struct Sealed {
+    entry: SealedEntry,
+    changes_documents: bool,
+}
+
 const WAITING: u8 = 0;
 const SEALED: u8 = 1;
 const WITHDRAWN: u8 = 2;
@@ -202,14 +208,15 @@ impl Log {
         self.enqueue_sealed(sealed, expect, is_base).await
     }
 
-    async fn enqueue_sealed(&self, sealed: SealedEntry, expect: Expect, is_base: bool) -> Result<Enqueued> {
+    async fn enqueue_sealed(&self, sealed: Sealed, expect: Expect, is_base: bool) -> Result<Enqueued> {
+        let Sealed { entry: sealed, changes_documents } = sealed;
         let inner = &self.store.0;
         let timeout = inner.settings.append_timeout;
         let deadline = Instant::now() + timeout;
         let room = self.room(sealed.bytes.len() + ENTRY_ROOM, deadline).await?;
         let has_id = sealed.id.is_some();
         let (mut pending, ticket, outcome) = Pending::new(Some(sealed), expect, Some(room));
-        pending.is_base = is_base;
+        (pending.is_base, pending.changes_documents) = (is_base, changes_documents);
         rounds::join(inner, &inner.active(&self.id), [pending]);
         Ok(Enqueued { log: self.id.clone(), has_id, deadline, timeout, outcome, ticket })
     }
@@ -224,18 +231,19 @@ impl Log {
         let timeout = inner.settings.append_timeout;
         let deadline = Instant::now() + timeout;
         let sealed: Vec<_> = entries.into_iter().map(|entry| self.seal(entry)).collect();
-        let bytes = sealed.iter().flatten().map(|sealed| sealed.bytes.len() + ENTRY_ROOM).sum();
+        let bytes = sealed.iter().flatten().map(|sealed| sealed.entry.bytes.len() + ENTRY_ROOM).sum();
         let active = inner.active(&self.id);
         let pass = self.pass(&active, deadline).await?;
         let mut room = self.room(bytes, deadline).await?;
         let (mut joining, mut outcomes) =
             (Vec::with_capacity(sealed.len()), Vec::with_capacity(sealed.len()));
         for sealed in sealed {
-            outcomes.push(sealed.map(|sealed| {
+            outcomes.push(sealed.map(|Sealed { entry: sealed, changes_documents }| {
                 let has_id = sealed.id.is_some();
                 // Of all the room that there is, less was taken than what is larger would need.
                 let own = room.split((sealed.bytes.len() + ENTRY_ROOM).min(room.num_permits()));
-                let (pending, ticket, outcome) = Pending::new(Some(sealed), Expect::Any, own);
+                let (mut pending, ticket, outcome) = Pending::new(Some(sealed), Expect::Any, own);
+                pending.changes_documents = changes_documents;
                 joining.push(pending);
                 Enqueued { log: self.id.clone(), has_id, deadline, timeout, outcome, ticket }
             }));
@@ -259,25 +267,28 @@ impl Log {
     }
 
     /// Checks an entry, and makes of it what a commit holds.
-    fn seal(&self, entry: Entry) -> Result<SealedEntry> {
+    fn seal(&self, entry: Entry) -> Result<Sealed> {
         self.may_append()?;
         entry.events.iter().try_for_each(event::check).map_err(|error| error.with("log", &self.id))?;
-        self.fitting(SealedEntry::seal(entry, clock::random(&*self.store.0.entropy)))
+        let changes_documents = entry.events.iter().any(event::changes_a_document);
+        let entry = self.fitting(SealedEntry::seal(entry, clock::random(&*self.store.0.entropy)))?;
+        Ok(Sealed { entry, changes_documents })
     }
 
     /// As [`Log::seal`], of changes; if the state before them is known, in the shorter form that they have behind it.
-    fn seal_changes(&self, changes: &Changes, before: Option<&state::State>) -> Result<SealedEntry> {
+    fn seal_changes(&self, changes: &Changes, before: Option<&state::State>) -> Result<Sealed> {
         self.may_append()?;
         let entry = changes.entry();
         let check = if changes.is_foreign { event::check } else { event::check_kind };
         entry.events.iter().try_for_each(check).map_err(|error| error.with("log", &self.id))?;
+        let changes_documents = entry.events.iter().any(event::changes_a_document);
         let salt = clock::random(&*self.store.0.entropy);
-        self.fitting(
-            match before.and_then(|before| changes.shortened(&entry, before, self.entry_bytes_max())) {
-                Some(shortened) => SealedEntry::seal_as(shortened, &entry, salt),
-                None => SealedEntry::seal(entry, salt),
-            },
-        )
+        let shortened = before.and_then(|before| changes.shortened(&entry, before, self.entry_bytes_max()));
+        let entry = self.fitting(match shortened {
+            Some(shortened) => SealedEntry::seal_as(shortened, &entry, salt),
+            None => SealedEntry::seal(entry, salt),
+        })?;
+        Ok(Sealed { entry, changes_documents })
     }
 
     fn may_append(&self) -> Result<()> {

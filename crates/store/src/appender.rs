@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::append::{Expect, Receipt, Ticket};
 use crate::ids::{Hit, Ids};
+use crate::state::upkeep::Upkeep;
 use crate::{lock, open};
 
 /// What an append is told.
@@ -29,6 +30,8 @@ pub(crate) struct Pending {
     pub expect: Expect,
     /// Its commit is a base, and the first of the log.
     pub is_base: bool,
+    /// It changes documents.
+    pub changes_documents: bool,
     /// The log's end was read again because the condition names a version past it.
     pub looked_again: bool,
     /// The id was looked up in the id runs through this version, and is not there unless `hit` says where.
@@ -52,6 +55,7 @@ impl Pending {
             entry,
             expect,
             is_base: false,
+            changes_documents: false,
             looked_again: false,
             looked_up: Version::ZERO,
             hit: None,
@@ -99,6 +103,7 @@ pub(crate) struct State {
     pub ids: Ids,
     pub pending: VecDeque<Pending>,
     pub in_flight: Option<InFlight>,
+    pub upkeep: Upkeep,
     /// How many slots in a row went to others.
     pub lost: u32,
     /// How often in a row the backend refused what follows the head that it showed.
@@ -272,6 +277,10 @@ impl State {
         };
         let hash = in_flight.run.commits.first().map_or(Hash::ZERO, StoredCommit::hash);
         let version = in_flight.header.version;
+        let changes =
+            in_flight.chosen.iter().filter(|chosen| chosen.pending.changes_documents && !chosen.repeated);
+        let entries = changes.filter_map(|chosen| chosen.pending.entry.as_ref());
+        self.upkeep.count(entries.map(|entry| entry.frame.length).sum());
         (self.refused, self.lost) = (0, 0);
         if matches!(self.known, Known::Absent) {
             self.ids = Ids::loaded_empty();

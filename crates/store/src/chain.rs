@@ -14,14 +14,16 @@ pub struct Chain {
     name_tag: Option<[u8; 16]>,
 }
 
+/// A commit, as far as the next one follows from it.
 #[derive(Debug, Clone)]
-struct Last {
-    version: Version,
-    hash: Hash,
-    position: u64,
-    at: Timestamp,
-    incarnation: Incarnation,
-    is_seal: bool,
+pub(crate) struct Last {
+    pub version: Version,
+    pub hash: Hash,
+    /// How many events the log has through it.
+    pub position: u64,
+    pub at: Timestamp,
+    pub incarnation: Incarnation,
+    pub is_seal: bool,
 }
 
 impl Chain {
@@ -33,6 +35,18 @@ impl Chain {
     /// The chain of a log whose secret is known: commits of another log are told from its own wherever reading starts.
     pub fn with_secret(log: LogId, secret: Secret) -> Self {
         Self { name_tag: Some(secret.name_tag(&log)), last: None, log }
+    }
+
+    /// The chain behind a commit of which this much is known; its name tag, if the secret did not say it.
+    pub(crate) fn behind(mut self, last: Last, name_tag: [u8; 16]) -> Self {
+        self.name_tag.get_or_insert(name_tag);
+        self.last = Some(last);
+        self
+    }
+
+    /// What the next commit must follow, and the log's name tag.
+    pub(crate) fn last(&self) -> Option<(&Last, [u8; 16])> {
+        self.last.as_ref().zip(self.name_tag)
     }
 
     /// The last commit's version and hash.

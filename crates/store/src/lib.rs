@@ -13,6 +13,7 @@
 //! | [`chain`] | the checks that every read makes |
 //! | [`read`], `pages`, [`tail`] | events by version and time, forward and backward; and as they come |
 //! | [`state`] | the documents that a log's commits make: changed in transactions, read as they were |
+//! | `snapshot` | sorted tables of documents at a version, in blobs: a cache of what the commits say |
 //! | [`verify`], [`copy`] | over whole stores |
 
 pub mod append;
@@ -26,6 +27,7 @@ mod pages;
 pub mod read;
 mod rounds;
 mod sealing;
+mod snapshot;
 pub mod state;
 pub mod tail;
 mod turn;
@@ -71,6 +73,10 @@ pub struct Settings {
     pub state_bytes_max: u64,
     /// Which of them make room for others: those used least often.
     pub state_eviction: state::Eviction,
+    /// After how many commits the documents are written to a snapshot, so that no more than these are read to know a log's state: 256.
+    pub snapshot_commits: u64,
+    /// The least number of bytes that a log grows by between two snapshots that are kept, for reads of the past: 64 KiB. If the one before is larger, its bytes.
+    pub snapshot_bytes: u64,
     /// How many id runs of one tier are merged into one of the next: 8.
     pub id_run_merge: usize,
 }
@@ -87,6 +93,8 @@ impl Default for Settings {
             id_run_ids: 4_096,
             state_bytes_max: 256 << 20,
             state_eviction: state::Eviction::default(),
+            snapshot_commits: 256,
+            snapshot_bytes: 64 << 10,
             id_run_merge: 8,
         }
     }
@@ -110,6 +118,8 @@ pub(crate) struct Inner {
     active: Mutex<HashMap<LogId, Arc<appender::Active>>>,
     /// States at the heads of logs.
     pub(crate) states: state::cache::States,
+    /// How many snapshots may still be written at a time: they are for later, and others are served now.
+    pub(crate) snapshot_writers: Arc<Semaphore>,
     ids_in_memory: Arc<AtomicUsize>,
     /// Idle logs are looked for when there are more ids than this.
     forget_ids_from: AtomicUsize,
@@ -162,6 +172,7 @@ impl Builder {
             queue: turn::Queue::new(capabilities.creates_in_flight.max(1)),
             active: Mutex::default(),
             states: state::cache::States::new(self.settings.state_bytes_max, self.settings.state_eviction),
+            snapshot_writers: Arc::new(Semaphore::new(SNAPSHOT_WRITERS)),
             ids_in_memory: Arc::default(),
             forget_ids_from: AtomicUsize::new(self.settings.ids_in_memory_max),
             capabilities,
@@ -173,6 +184,9 @@ impl Builder {
     }
 }
 
+/// How long a store waits, as it is closed, for the snapshots that are being written.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(5);
+const SNAPSHOT_WRITERS: usize = 2;
 /// A year: a point in time so far ahead can still be told.
 const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -243,6 +257,9 @@ impl Store {
 
     /// Closes the backend: releases its locks, and cuts what is unused. Appends still under way are waited for by their callers.
     pub async fn shut_down(&self) -> Result<()> {
+        // A process that lives shortly would else never finish one, and the next must read all again.
+        let writers = self.0.snapshot_writers.acquire_many(SNAPSHOT_WRITERS as u32);
+        let _ = tokio::time::timeout(SNAPSHOT_PATIENCE, writers).await;
         self.0.backend.shut_down().await
     }
 }

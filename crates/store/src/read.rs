@@ -200,6 +200,14 @@ impl Reader<'_> {
         &self.log.id
     }
 
+    pub(crate) fn log(&self) -> &Log {
+        self.log
+    }
+
+    pub(crate) fn is_reverse(&self) -> bool {
+        self.range.reverse
+    }
+
     /// The next commits, in the direction of the range; none after the last.
     ///
     /// # Errors

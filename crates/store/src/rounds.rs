@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::append::Expect;
 use crate::appender::{Active, Known, Pending};
+use crate::state::upkeep;
 use crate::turn::{self, Turn};
 use crate::{Inner, id_runs, lock, open};
 
@@ -131,6 +132,7 @@ fn apply(inner: &Arc<Inner>, turn: &Turn, answer: Created) -> Next {
             }
             state.won(&turn.id);
             id_runs::keep_up(inner, turn.active(), &mut state);
+            upkeep::keep_up(inner, turn.active(), &mut state.upkeep);
         }
         End::Taken => {
             state.lost();

@@ -11,6 +11,7 @@ use moka::sync::Cache;
 
 use crate::lock;
 use crate::state::fold::Folded;
+use crate::state::overlay::Overlay;
 
 /// Which states make room for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,6 +51,8 @@ pub(crate) struct States {
 #[derive(Default)]
 pub(crate) struct Slot {
     pub folded: tokio::sync::Mutex<Option<Folded>>,
+    /// Of a state that is not kept as a whole: what came behind its snapshots.
+    pub overlay: Arc<tokio::sync::Mutex<Option<Overlay>>>,
     /// Commits of this process that came behind it: they need not be read.
     won: Mutex<Won>,
     bytes: AtomicUsize,

@@ -9,6 +9,7 @@ use icecore_log::{Error, ErrorKind, Hash, Result, Timestamp, Version};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::snapshot::{Content, Place, Record};
 use crate::state::edit::Edit;
 use crate::state::event::{self, DocumentEvent};
 
@@ -30,6 +31,13 @@ impl Document {
     /// [`ErrorKind::Corrupt`] if what is stored is no JSON, which is checked when it is written.
     pub fn value(&self) -> Result<Value> {
         event::read(&self.json).map_err(|error| error.with("version", self.version))
+    }
+
+    pub(crate) fn of(content: Content) -> Option<Self> {
+        match content {
+            Content::Value { json, version, at, .. } => Some(Self { json, version, at }),
+            Content::Deleted => None,
+        }
     }
 
     /// The value as a type of the caller's.
@@ -73,8 +81,8 @@ pub struct State {
     /// The hash of its last commit; zeros before the first.
     pub hash: Hash,
     documents: BTreeMap<Arc<str>, Placed>,
-    /// The place of the next new one.
-    places: u64,
+    /// The place of the last new one.
+    last: Place,
     bytes: usize,
 }
 
@@ -82,7 +90,7 @@ pub struct State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Placed {
     document: Document,
-    place: u64,
+    place: Place,
 }
 
 /// About what a document takes in memory beside its key and its value.
@@ -189,6 +197,25 @@ impl State {
         Ok(())
     }
 
+    /// None yet, at a version.
+    pub(crate) fn at(version: Version, at: Timestamp, hash: Hash) -> Self {
+        Self { version, at: Some(at), hash, ..Self::default() }
+    }
+
+    /// Takes in what a snapshot says of a key that is not there yet.
+    pub(crate) fn take_in(&mut self, record: Record) {
+        if let Content::Value { json, version, at, place, .. } = record.content {
+            self.bytes += record.key.len() + json.len() + DOCUMENT_BYTES;
+            self.documents.insert(record.key, Placed { document: Document { json, version, at }, place });
+        }
+    }
+
+    /// What a snapshot says of a document; `None` if there is none.
+    pub(crate) fn content(&self, key: &str, is_anew: bool) -> Option<Content> {
+        let Placed { document: Document { json, version, at }, place } = self.documents.get(key)?;
+        Some(Content::Value { json: json.clone(), version: *version, at: *at, place: *place, is_anew })
+    }
+
     fn set(&mut self, key: &str, json: Bytes, version: Version, at: Timestamp) {
         self.bytes += json.len();
         let document = Document { json, version, at };
@@ -198,8 +225,10 @@ impl State {
             return;
         }
         self.bytes += key.len() + DOCUMENT_BYTES;
-        self.documents.insert(key.into(), Placed { document, place: self.places });
-        self.places += 1;
+        // Places are taken in the order of commits, and within a commit in that of its events.
+        let index = if self.last.version == version.0 { self.last.index + 1 } else { 0 };
+        self.last = Place { version: version.0, index };
+        self.documents.insert(key.into(), Placed { document, place: self.last });
     }
 
     fn remove(&mut self, key: &str) {

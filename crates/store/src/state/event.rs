@@ -74,6 +74,11 @@ impl DocumentEvent {
     }
 }
 
+/// Whether a state may be another behind it.
+pub(crate) fn changes_a_document(event: &Event) -> bool {
+    [PUT, PATCH, EDIT, DELETE].contains(&event.kind.as_str())
+}
+
 /// What is wrong with events of our own kinds, before they are appended: a state is then never in doubt about what they mean.
 ///
 /// # Errors

@@ -13,11 +13,15 @@ use crate::state::cache::Slot;
 use crate::state::consistency::{Consistency, Token};
 use crate::state::document::{Document, State};
 use crate::state::event::DocumentEvent;
+use crate::state::layers::Layers;
+use crate::state::upkeep;
 use crate::{Log, open};
 
 const DOING: &str = "reading a log's state";
 /// How many commits before the last are looked at for one document.
-const LOOK_BACK: u64 = 6;
+pub(crate) const LOOK_BACK: u64 = 6;
+/// How often snapshots are listed again because some of them were deleted meanwhile.
+pub(crate) const GONE_MAX: u32 = 3;
 
 /// A state, and what the commit behind it must follow.
 #[derive(Debug, Clone)]
@@ -99,7 +103,7 @@ impl Log {
     }
 
     /// The state at the head that was just read.
-    async fn fold_at(&self, head: Option<&Head>) -> Result<Folded> {
+    pub(crate) async fn fold_at(&self, head: Option<&Head>) -> Result<Folded> {
         let states = &self.store.0.states;
         let slot = states.slot(&self.id);
         let mut kept = slot.folded.lock().await;
@@ -130,24 +134,8 @@ impl Log {
         Ok(folded)
     }
 
-    /// A document at the head. One that was put lately is found at the end of its log, without the state being folded.
-    pub(crate) async fn document_at_head(&self, key: &str) -> Result<Option<Document>> {
-        if self.consistency != Consistency::Strong {
-            return Ok(self.fold_head().await?.state.get(key).cloned());
-        }
-        let head = self.raw_head().await?;
-        if let Some(head) = &head
-            && head.version.0 - head.boundary.0 > LOOK_BACK
-            && self.store.0.states.find(&self.id).is_none()
-            && let Some(found) = self.find_at_the_end(head, key).await?
-        {
-            return Ok(found);
-        }
-        Ok(self.fold_at(head.as_ref()).await?.state.get(key).cloned())
-    }
-
     /// A document as the last few commits have it, or that it is deleted. The outer `None`: they do not say.
-    async fn find_at_the_end(&self, head: &Head, key: &str) -> Result<Option<Option<Document>>> {
+    pub(crate) async fn find_at_the_end(&self, head: &Head, key: &str) -> Result<Option<Option<Document>>> {
         let from = Version(head.version.0 - LOOK_BACK);
         let range = Range { from: Some(from), to: Some(head.version), reverse: true };
         let mut reader = self.read_behind(head, range).await?;
@@ -178,26 +166,62 @@ impl Log {
         }
     }
 
-    /// The state at a version, from the newest base at or before it.
+    /// The state at a version, from the snapshots nearest to it, or else from the newest base at or before it.
     pub(crate) async fn fold_to(&self, head: &Head, version: Version) -> Result<Folded> {
-        let last = if version == head.version { self.decode(head)? } else { self.header(version).await? };
-        let chain = self.chain(&self.decode(head)?).await?;
-        let state = State::before(last.base);
-        self.go_on(Folded { state: Arc::new(state), chain }, version).await
+        let (header, hash) = self.header(head, version).await?;
+        let chain = self.chain(&header).await?;
+        let (mut nearest, mut gone) = (version, 0);
+        loop {
+            let layers = self.layers(&header, nearest).await?;
+            match self.fold_over(&layers, chain.clone(), &header, hash).await {
+                Ok(folded) => {
+                    let read = version.0 - layers.version().max(header.base.previous()).0;
+                    if version == head.version && read > self.store.0.settings.snapshot_commits {
+                        upkeep::offer(&self.store.0, &self.store.0.active(&self.id));
+                    }
+                    return Ok(folded);
+                }
+                Err(error) if layers.is_empty() => return Err(error),
+                // Others that say the same were written, and these deleted.
+                Err(error) if error.kind() == ErrorKind::NotFound && gone < GONE_MAX => gone += 1,
+                // Damaged, or of another history: older ones serve, and in the end the commits.
+                Err(error) if is_of_snapshots(&error) => {
+                    (nearest, gone) = (layers.version().previous(), 0);
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
-    /// One commit's header.
-    pub(crate) async fn header(&self, version: Version) -> Result<Header> {
+    async fn fold_over(&self, layers: &Layers, chain: Chain, header: &Header, hash: Hash) -> Result<Folded> {
+        let state =
+            if layers.is_empty() { State::before(header.base) } else { layers.state(&self.store.0).await? };
+        let folded = Folded { state: Arc::new(state), chain: layers.chain(chain) };
+        let folded = self.go_on(folded, header.version).await?;
+        if folded.state.hash == hash {
+            return Ok(folded);
+        }
+        Err(open::damaged(&self.id, header.version, "a snapshot is of another history"))
+    }
+
+    /// The header of a commit at or before the head, and its hash.
+    async fn header(&self, head: &Head, version: Version) -> Result<(Header, Hash)> {
+        if version == head.version {
+            return Ok((self.decode(head)?, head.hash()));
+        }
         let page = self.store.0.backend.read(&self.id, version, PageLimit::HEADERS.commits(1)).await?;
         match page.commits.into_iter().next() {
-            Some(commit) => Header::decode(commit.header)
-                .map_err(|error| error.with("log", &self.id).with("version", version)),
+            Some(commit) => {
+                let hash = commit.hash();
+                let header = Header::decode(commit.header);
+                Ok((header.map_err(|error| error.with("log", &self.id).with("version", version))?, hash))
+            }
             None => Err(self.not_there(version, page.boundary)),
         }
     }
 
     /// Why there is no commit below the head.
-    fn not_there(&self, version: Version, boundary: Version) -> Error {
+    pub(crate) fn not_there(&self, version: Version, boundary: Version) -> Error {
         if boundary >= version {
             trimmed(&self.id, version, boundary)
         } else {
@@ -240,6 +264,11 @@ pub(crate) fn take_up(
     }
     (state.version, state.at, state.hash) = (header.version, Some(header.at), hash);
     Ok(())
+}
+
+/// Whether it may be that a snapshot is gone, or not what it was: what it says can be had without it.
+pub(crate) fn is_of_snapshots(error: &Error) -> bool {
+    [ErrorKind::NotFound, ErrorKind::Corrupt].contains(&error.kind())
 }
 
 fn trimmed(log: &LogId, version: Version, boundary: Version) -> Error {

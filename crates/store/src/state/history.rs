@@ -4,9 +4,10 @@ use icecore_log::{EntryId, Error, Result, Timestamp, Version};
 use serde_json::Value;
 
 use crate::Log;
-use crate::read::{Range, Reader};
+use crate::read::Range;
 use crate::state::event::{self, DocumentEvent};
 use crate::state::fold;
+use crate::state::whole::WholeReader;
 
 /// A change of a document.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,14 +24,14 @@ pub struct Changed {
     pub id: Option<EntryId>,
     /// `put`, `patch` or `delete`.
     pub change: &'static str,
-    /// The value that was put, or the patch; `None` of a delete.
+    /// The value that was put, or the patch; `None` of a delete, and of a put that only said what differs from a value that was trimmed.
     pub value: Option<Value>,
 }
 
 /// The changes of a document, newest first, page by page. Made by [`Log::history`].
 #[derive(Debug)]
 pub struct History<'a> {
-    reader: Reader<'a>,
+    reader: WholeReader<'a>,
     key: String,
     /// What is told once all before it was.
     failed: Option<Error>,
@@ -40,7 +41,7 @@ impl Log {
     /// Who changed a document, when, in which commit: newest first.
     pub fn history(&self, key: &str) -> History<'_> {
         History {
-            reader: self.read(Range { reverse: true, ..Range::default() }),
+            reader: self.read(Range { reverse: true, ..Range::default() }).whole().only(key),
             key: key.to_owned(),
             failed: None,
         }
@@ -64,7 +65,7 @@ impl History<'_> {
             let mut changes = Vec::new();
             for commit in commits {
                 if commit.entries.is_none() {
-                    self.failed = Some(fold::dropped(self.reader.log_id(), commit.version));
+                    self.failed = Some(fold::dropped(self.reader.reader().log_id(), commit.version));
                     break;
                 }
                 let at = commit.header.at;
@@ -77,6 +78,7 @@ impl History<'_> {
                     let (change, value) = match &change {
                         DocumentEvent::Put { json, .. } => ("put", event::read(json).ok()),
                         DocumentEvent::Patch { patch, .. } => ("patch", event::read(patch).ok()),
+                        // What it was made of was trimmed.
                         DocumentEvent::Edit { .. } => ("put", None),
                         DocumentEvent::Delete { .. } => ("delete", None),
                     };

@@ -7,11 +7,15 @@
 //! | `event` | documents' events: how they are written and read |
 //! | [`changes`] | [`Changes`] and [`Condition`]: what a transaction does, as data |
 //! | `transact` | conditions checked, and a closure run again when others were first |
+//! | `layers`, `overlay` | a state as its snapshots say it, and what came behind them |
+//! | `upkeep` | when snapshots are written, and writing them |
+//! | [`page`] | one document, or a page of them, of a state that may be larger than memory |
 //! | `fold`, `cache` | from commits to a state, and the states that are kept in memory |
 //! | [`consistency`] | how fresh a state must be that is read |
 //! | [`time`] | a state as it was, and a log set back, or begun anew from there |
 //! | [`diff`] | what differs between two states |
 //! | [`history`] | who changed a document, when, in which commit |
+//! | [`whole`] | commits with whole values, where storage has what differs |
 //! | [`watch`] | a document as it changes |
 
 pub(crate) mod cache;
@@ -23,9 +27,14 @@ pub(crate) mod edit;
 pub(crate) mod event;
 pub(crate) mod fold;
 pub mod history;
+pub(crate) mod layers;
+pub(crate) mod overlay;
+pub mod page;
 pub mod time;
 mod transact;
+pub(crate) mod upkeep;
 pub mod watch;
+pub mod whole;
 
 pub use cache::{CachedStates, Eviction};
 pub use changes::{Changes, Condition, Json};
@@ -34,5 +43,7 @@ pub use diff::{Diff, Difference};
 pub use document::{Document, State};
 pub use event::KEY_BYTES_MAX;
 pub use history::Changed;
+pub use page::DocumentPage;
 pub use time::At;
 pub use watch::{Watch, Watched};
+pub use whole::WholeReader;

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::append::Receipt;
 use crate::state::changes::{self, Changes, Json};
-use crate::state::document::{Document, State};
+use crate::state::document::State;
 use crate::state::edit;
 use crate::{Log, ids};
 
@@ -25,14 +25,6 @@ impl Log {
     /// [`NotFound`](ErrorKind::NotFound) if a body that they follow from was dropped; else as reading a log.
     pub async fn state(&self) -> Result<Arc<State>> {
         Ok(self.fold_head().await?.state)
-    }
-
-    /// One document as it is now. One that was put lately is found at the end of its log, without the state being folded.
-    ///
-    /// # Errors
-    /// As [`Log::state`].
-    pub async fn document(&self, key: &str) -> Result<Option<Document>> {
-        self.document_at_head(key).await
     }
 
     /// Sets a document, whatever it was.

@@ -75,10 +75,19 @@ pub fn value() -> impl Strategy<Value = Value> {
     })
 }
 
+/// A value that is stored as what differs from another one like it.
+fn large() -> impl Strategy<Value = Value> {
+    (0..6_usize, 0..4_u64, value()).prop_map(|(turns, count, last)| {
+        let turn = |number: usize| json!({"id": number, "says": format!("{number} ").repeat(60)});
+        json!({"count": count, "turns": (0..turns + 4).map(turn).collect::<Vec<_>>(), "last": last})
+    })
+}
+
 fn change() -> impl Strategy<Value = Change> {
     let key = 0..KEYS.len();
     prop_oneof![
         3 => (key.clone(), value()).prop_map(|(key, value)| Change::Put(key, value)),
+        2 => (key.clone(), large()).prop_map(|(key, value)| Change::Put(key, value)),
         4 => (key.clone(), value()).prop_map(|(key, value)| Change::Patch(key, value)),
         2 => key.prop_map(Change::Delete),
     ]

@@ -24,6 +24,8 @@ impl Sequence {
             let mut settings = Settings::default();
             settings.append_timeout = Duration::from_millis(if is_faulty { 25 } else { 20_000 });
             settings.state_bytes_max = state_bytes_max;
+            // Now and then one that is kept.
+            (settings.snapshot_commits, settings.snapshot_bytes) = (3, 2_000);
             let backend = Arc::clone(&backend) as Arc<dyn Backend>;
             Store::builder(backend).settings(settings).clock(clock.clone()).build()
         };

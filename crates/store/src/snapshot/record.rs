@@ -1,0 +1,186 @@
+//! What a snapshot says of a key: the record, its bytes, and how one lies over another.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use icecore_log::{Timestamp, Version};
+
+use super::table::{Damage, Input};
+
+/// Where a document stands among those of its log, in the order in which each was first put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Place {
+    /// The commit that first put it.
+    pub version: u64,
+    /// Which of that commit's new documents it is.
+    pub index: u32,
+}
+
+/// What a snapshot says of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub key: Arc<str>,
+    pub content: Content,
+}
+
+/// The document of a key, or that there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    Value {
+        json: Bytes,
+        /// The commit that changed it last.
+        version: Version,
+        /// When that was committed.
+        at: Timestamp,
+        place: Place,
+        /// A delete came before it, since the snapshot's `from`: what is below does not show through, not even its place.
+        is_anew: bool,
+    },
+    Deleted,
+}
+
+/// What is known of a key after both: `newer` lies over `older`, and where a document only changed it keeps its place.
+pub(crate) fn over(older: Option<Record>, newer: Record) -> Record {
+    let (Some(older), Content::Value { json, version, at, place, is_anew: false }) = (older, &newer.content)
+    else {
+        return newer;
+    };
+    let (place, is_anew) = match older.content {
+        Content::Value { place, is_anew, .. } => (place, is_anew),
+        Content::Deleted => (*place, true),
+    };
+    let content = Content::Value { json: json.clone(), version: *version, at: *at, place, is_anew };
+    Record { key: newer.key, content }
+}
+
+const DELETED: u8 = 0;
+const VALUE: u8 = 1;
+const VALUE_ANEW: u8 = 2;
+/// Kind, and length of the key.
+const HEAD: usize = 1 + 2;
+/// Version, time, place, and length of the JSON.
+const VALUE_HEAD: usize = 8 + 8 + 8 + 4 + 4;
+
+impl Record {
+    /// As it is in a snapshot that begins at version 0: there is nothing below, so nothing is said of what is not there.
+    pub fn whole(mut self) -> Option<Self> {
+        match &mut self.content {
+            Content::Value { is_anew, .. } => *is_anew = false,
+            Content::Deleted => return None,
+        }
+        Some(self)
+    }
+
+    /// How many bytes [`Record::put`] writes.
+    pub fn bytes(&self) -> usize {
+        let value = match &self.content {
+            Content::Value { json, .. } => VALUE_HEAD + json.len(),
+            Content::Deleted => 0,
+        };
+        HEAD + self.key.len() + value
+    }
+
+    /// Writes it behind others. Its key was checked to be shorter than 2^16 bytes, its JSON to be shorter than 2^32.
+    pub fn put(&self, bytes: &mut BytesMut) {
+        bytes.put_u8(match &self.content {
+            Content::Deleted => DELETED,
+            Content::Value { is_anew: false, .. } => VALUE,
+            Content::Value { is_anew: true, .. } => VALUE_ANEW,
+        });
+        bytes.put_u16(self.key.len() as u16);
+        bytes.put_slice(self.key.as_bytes());
+        if let Content::Value { json, version, at, place, .. } = &self.content {
+            bytes.put_u64(version.0);
+            bytes.put_i64(at.0);
+            bytes.put_u64(place.version);
+            bytes.put_u32(place.index);
+            bytes.put_u32(json.len() as u32);
+            bytes.put_slice(json);
+        }
+    }
+}
+
+/// The versions that a snapshot speaks of: `from` excluded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub from: Version,
+    pub to: Version,
+}
+
+impl Span {
+    /// Whether a snapshot of these versions may say this.
+    pub fn allows(&self, content: &Content) -> bool {
+        let is_whole = self.from == Version::ZERO;
+        match content {
+            Content::Deleted => !is_whole,
+            Content::Value { version, place, is_anew, .. } => {
+                self.from < *version
+                    && *version <= self.to
+                    && place.version <= version.0
+                    && !(is_whole && *is_anew)
+            }
+        }
+    }
+}
+
+/// The records of a block, read one by one: a block of hostile bytes could claim more of them than memory holds.
+#[derive(Debug)]
+pub(crate) struct Block {
+    plain: Bytes,
+    /// Where the next record begins.
+    at: usize,
+    /// The key of the record before it; of the first, what it must be.
+    key: Arc<str>,
+    /// The next block's first key.
+    below: Option<Arc<str>>,
+    span: Span,
+}
+
+impl Block {
+    /// A block whose hash was checked, and what the index says of its first key and of the next block's.
+    pub fn new(plain: Bytes, first: Arc<str>, below: Option<Arc<str>>, span: Span) -> Self {
+        Self { plain, at: 0, key: first, below, span }
+    }
+
+    /// The next record.
+    pub fn next(&mut self) -> Result<Option<Record>, Damage> {
+        if self.at == self.plain.len() {
+            return Ok(None);
+        }
+        let mut input = Input(&self.plain[self.at..]);
+        let kind = input.u8()?;
+        let key = input.key()?;
+        let follows = if self.at == 0 { key == &*self.key } else { key > &*self.key };
+        if !follows || self.below.as_ref().is_some_and(|below| key >= &**below) {
+            return Err("a key that is out of order");
+        }
+        let content = match kind {
+            DELETED => Content::Deleted,
+            VALUE | VALUE_ANEW => {
+                let version = Version(input.u64()?);
+                let at = Timestamp(input.u64()? as i64);
+                let place = Place { version: input.u64()?, index: input.u32()? };
+                let length = input.u32()? as usize;
+                let json = self.owned(input.take(length)?);
+                Content::Value { json, version, at, place, is_anew: kind == VALUE_ANEW }
+            }
+            _ => return Err("a record of an unknown kind"),
+        };
+        if !self.span.allows(&content) {
+            return Err("a record of another snapshot");
+        }
+        let key: Arc<str> = key.into();
+        self.at = self.plain.len() - input.0.len();
+        self.key = Arc::clone(&key);
+        Ok(Some(Record { key, content }))
+    }
+
+    /// Copied if it is small: a document that stays in memory should not keep the whole block there.
+    fn owned(&self, json: &[u8]) -> Bytes {
+        if json.len() < self.plain.len() / 2 {
+            Bytes::copy_from_slice(json)
+        } else {
+            self.plain.slice_ref(json)
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What the last commits of a log do to its documents, over the snapshots below: a state of which only that is in memory.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use icecore_log::{Hash, LogId, Result, StoredCommit, Version};
+
+use crate::Inner;
+use crate::chain::Chain;
+use crate::snapshot::{Content, Merged, Record};
+use crate::state::document::{Document, State};
+use crate::state::event::DocumentEvent;
+use crate::state::fold;
+use crate::state::layers::Layers;
+
+/// The changes behind some snapshots, and what must be known of these to make them.
+#[derive(Debug)]
+pub(crate) struct Overlay {
+    pub below: Layers,
+    pub chain: Chain,
+    /// The version behind which its commits begin.
+    begins: Version,
+    /// The documents that were changed; and of those below, the values that a patch or an edit was made of.
+    pub state: State,
+    /// Which of them were changed, and whether a delete came first: then what is below counts no more.
+    changed: BTreeMap<Arc<str>, bool>,
+    /// Stored bytes of the commits that changed documents.
+    pub log_bytes: u64,
+    /// A base came: nothing below counts any more.
+    pub is_whole: bool,
+}
+
+impl Overlay {
+    /// Nothing yet, over these; where there are none, from a base on.
+    pub fn over(below: Layers, chain: Chain, base: Version) -> Self {
+        let begins = if below.is_empty() { base.previous() } else { below.version() };
+        let chain = below.chain(chain);
+        let mut state = State::before(begins.next());
+        state.hash = below.hash();
+        Self { below, chain, begins, state, changed: BTreeMap::new(), log_bytes: 0, is_whole: false }
+    }
+
+    pub fn version(&self) -> Version {
+        self.state.version
+    }
+
+    /// How many commits came.
+    pub fn commits(&self) -> u64 {
+        self.state.version.0.saturating_sub(self.begins.0)
+    }
+
+    /// About how many bytes its changes take in a snapshot.
+    pub fn stored_bytes(&self) -> u64 {
+        // Text compresses to less than a half.
+        self.state.bytes() as u64 / 2
+    }
+
+    /// Takes up the next commit; first what it changes a part of is read from below.
+    pub async fn take_up(&mut self, inner: &Inner, log: &LogId, commit: &StoredCommit) -> Result<()> {
+        let (header, entries) = self.chain.open(commit)?;
+        let hash = self.chain.head().map_or(Hash::ZERO, |(_, hash)| hash);
+        if header.flags.base {
+            (self.is_whole, self.below) = (true, Layers::default());
+            self.changed.clear();
+        }
+        let mut bytes = 0;
+        for (entry, stored) in entries.iter().flatten().zip(&header.entries) {
+            let mut changes = false;
+            for change in entry.events.iter().filter_map(DocumentEvent::of) {
+                changes = true;
+                self.note(inner, &change).await?;
+            }
+            bytes += if changes { stored.frame.length } else { 0 };
+        }
+        self.log_bytes += bytes;
+        fold::take_up(&mut self.state, log, &header, hash, entries.as_deref(), |_| true)
+    }
+
+    async fn note(&mut self, inner: &Inner, change: &DocumentEvent) -> Result<()> {
+        let key = change.key();
+        let is_part = matches!(change, DocumentEvent::Patch { .. } | DocumentEvent::Edit { .. });
+        if is_part
+            && !self.changed.contains_key(key)
+            && self.state.get(key).is_none()
+            && let Some(record) = self.below.get(inner, key).await?
+        {
+            self.state.take_in(record);
+        }
+        let is_deleted = matches!(change, DocumentEvent::Delete { .. });
+        match self.changed.get_mut(key) {
+            Some(is_anew) => *is_anew |= is_deleted,
+            None => {
+                self.changed.insert(key.into(), is_deleted);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the changes come to, in order of their keys.
+    pub fn records(&self, from: Bound<&str>) -> impl Iterator<Item = Record> {
+        self.changed.range::<str, _>((from, Bound::Unbounded)).map(|(key, is_anew)| Record {
+            key: Arc::clone(key),
+            content: self.state.content(key, *is_anew).unwrap_or(Content::Deleted),
+        })
+    }
+
+    /// A document.
+    pub async fn get(&self, inner: &Inner, key: &str) -> Result<Option<Document>> {
+        if self.changed.contains_key(key) {
+            return Ok(self.state.get(key).cloned());
+        }
+        let record = self.below.get(inner, key).await?;
+        Ok(record.and_then(|record| Document::of(record.content)))
+    }
+
+    /// At most so many documents whose keys begin so, behind a key, in order of their keys.
+    pub async fn page(
+        &self,
+        inner: &Inner,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Document)>> {
+        let from = match after {
+            Some(key) if key >= prefix => Bound::Excluded(key),
+            _ => Bound::Included(prefix),
+        };
+        let mut below =
+            Below { merged: self.below.records(from, false)?, next: None, is_done: self.below.is_empty() };
+        let mut changed = self.records(from).take_while(|record| record.key.starts_with(prefix)).peekable();
+        let mut page = Vec::new();
+        while page.len() < limit {
+            below.look(inner, prefix).await?;
+            let is_changed = match (&below.next, changed.peek()) {
+                (None, None) => break,
+                (Some(record), Some(changed)) => changed.key <= record.key,
+                (None, Some(_)) => true,
+                (Some(_), None) => false,
+            };
+            let record = if is_changed { changed.next() } else { below.next.take() };
+            let Some(Record { key, content }) = record else { break };
+            // What was changed counts, whatever is below.
+            below.next.take_if(|below| below.key == key);
+            page.extend(Document::of(content).map(|document| (key.to_string(), document)));
+        }
+        Ok(page)
+    }
+}
+
+/// The records below, one looked at ahead.
+struct Below {
+    merged: Merged,
+    next: Option<Record>,
+    is_done: bool,
+}
+
+impl Below {
+    async fn look(&mut self, inner: &Inner, prefix: &str) -> Result<()> {
+        if self.next.is_none() && !self.is_done {
+            self.next =
+                self.merged.next(&*inner.backend).await?.filter(|record| record.key.starts_with(prefix));
+            self.is_done = self.next.is_none();
+        }
+        Ok(())
+    }
+}

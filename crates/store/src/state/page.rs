@@ -1,0 +1,164 @@
+//! One document, or a page of them: of a large state only that much is read.
+
+use std::sync::Arc;
+
+use icecore_log::{Head, Result, Version};
+use tokio::sync::OwnedMutexGuard;
+
+use crate::Log;
+use crate::state::cache::Slot;
+use crate::state::consistency::Consistency;
+use crate::state::document::{Document, State};
+use crate::state::fold::{self, GONE_MAX, LOOK_BACK};
+use crate::state::overlay::Overlay;
+use crate::state::upkeep;
+
+/// Snapshots of more bytes are not read as a whole for one document.
+const WHOLE_BYTES_MAX: u64 = 1 << 20;
+
+/// Some of a log's documents, in order of their keys.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DocumentPage {
+    /// The version at which they were read; zero of a log without commits.
+    pub version: Version,
+    /// The documents with their keys.
+    pub documents: Vec<(String, Document)>,
+    /// Whether there may be more behind the last.
+    pub has_more: bool,
+}
+
+/// Where a document is looked for.
+enum Look {
+    Whole(Arc<State>),
+    /// What came behind the snapshots, and these. Never empty.
+    Part(OwnedMutexGuard<Option<Overlay>>),
+}
+
+impl Log {
+    /// One document as it is now. Of a large state only a part is read; and one that was put lately is found at the end of its log.
+    ///
+    /// # Errors
+    /// As [`Log::state`].
+    pub async fn document(&self, key: &str) -> Result<Option<Document>> {
+        if self.consistency == Consistency::Strong
+            && self.store.0.states.find(&self.id).is_none()
+            && let Some(head) = self.raw_head().await?
+            && head.version.0 - head.boundary.0 > LOOK_BACK
+            && let Some(found) = self.find_at_the_end(&head, key).await?
+        {
+            return Ok(found);
+        }
+        for _ in 0..GONE_MAX {
+            match self.look().await? {
+                Look::Whole(state) => return Ok(state.get(key).cloned()),
+                Look::Part(mut overlay) => {
+                    let Some(found) = overlay.as_ref() else { continue };
+                    match found.get(&self.store.0, key).await {
+                        Err(error) if fold::is_of_snapshots(&error) => *overlay = None,
+                        found => return found,
+                    }
+                }
+            }
+        }
+        Ok(self.fold_strong().await?.state.get(key).cloned())
+    }
+
+    /// At most `limit` documents whose keys begin with `prefix`, in order of their keys, behind the key `after`: the next page, if that
+    /// was the last of the page before. Of a large state only a part is read.
+    ///
+    /// Each page is as the documents are when it is read; its version says when that was.
+    ///
+    /// # Errors
+    /// As [`Log::state`].
+    pub async fn documents(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<DocumentPage> {
+        // One more, which says that there is one.
+        let enough = limit.saturating_add(1);
+        for _ in 0..GONE_MAX {
+            match self.look().await? {
+                Look::Whole(state) => return Ok(DocumentPage::of(&state, prefix, after, limit)),
+                Look::Part(mut overlay) => {
+                    let Some(found) = overlay.as_ref() else { continue };
+                    match found.page(&self.store.0, prefix, after, enough).await {
+                        Ok(documents) => return Ok(DocumentPage::cut(found.version(), documents, limit)),
+                        Err(error) if fold::is_of_snapshots(&error) => *overlay = None,
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+        Ok(DocumentPage::of(&self.fold_strong().await?.state, prefix, after, limit))
+    }
+
+    async fn look(&self) -> Result<Look> {
+        let slot = self.store.0.states.slot(&self.id);
+        if self.consistency != Consistency::Strong {
+            let overlay = Arc::clone(&slot.overlay).lock_owned().await;
+            let is_enough = match (&self.consistency, overlay.as_ref()) {
+                (Consistency::AtLeast(token), Some(overlay)) => token.is_seen_by(overlay.version()),
+                (_, overlay) => overlay.is_some(),
+            };
+            if is_enough {
+                return Ok(Look::Part(overlay));
+            }
+        }
+        if self.consistency != Consistency::Strong || slot.folded.lock().await.is_some() {
+            return Ok(Look::Whole(self.fold_head().await?.state));
+        }
+        let head = self.raw_head().await?;
+        let part = match &head {
+            Some(head) => self.part(head, &slot).await?,
+            None => None,
+        };
+        match part {
+            Some(part) => Ok(Look::Part(part)),
+            None => Ok(Look::Whole(self.fold_at(head.as_ref()).await?.state)),
+        }
+    }
+
+    /// What came behind the snapshots of a large state; `None` if it is none, or they cannot be read.
+    async fn part(&self, head: &Head, slot: &Arc<Slot>) -> Result<Option<OwnedMutexGuard<Option<Overlay>>>> {
+        let inner = &self.store.0;
+        let mut kept = Arc::clone(&slot.overlay).lock_owned().await;
+        // So many that snapshots have very likely been written since.
+        let is_near = |overlay: &Overlay| overlay.commits() <= 2 * inner.settings.snapshot_commits;
+        let overlay = match kept.take().filter(is_near) {
+            Some(overlay) => overlay,
+            None => {
+                let header = self.decode(head)?;
+                let layers = self.layers(&header, head.version).await?;
+                if layers.bytes() <= WHOLE_BYTES_MAX {
+                    return Ok(None);
+                }
+                Overlay::over(layers, self.chain(&header).await?, header.base)
+            }
+        };
+        match self.overlay_on(overlay, head.version).await {
+            Ok(overlay) if overlay.version() > head.version || overlay.state.hash == head.hash() => {
+                if overlay.commits() > inner.settings.snapshot_commits {
+                    upkeep::offer(inner, &inner.active(&self.id));
+                }
+                inner.states.weigh(&self.id, slot, overlay.state.bytes());
+                *kept = Some(overlay);
+                Ok(Some(kept))
+            }
+            // Of another history.
+            Ok(_) => Ok(None),
+            Err(error) if fold::is_of_snapshots(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl DocumentPage {
+    fn of(state: &State, prefix: &str, after: Option<&str>, limit: usize) -> Self {
+        let documents = state.after(prefix, after).take(limit.saturating_add(1));
+        let documents = documents.map(|(key, document)| (key.to_owned(), document.clone()));
+        Self::cut(state.version, documents.collect(), limit)
+    }
+
+    fn cut(version: Version, mut documents: Vec<(String, Document)>, limit: usize) -> Self {
+        let has_more = documents.len() > limit;
+        documents.truncate(limit);
+        Self { version, documents, has_more }
+    }
+}

@@ -1,0 +1,287 @@
+//! When snapshots are written, and writing them: so often that a state is never far behind one, and so seldom that all of them together
+//! cost no more than what the log grows by.
+//!
+//! Two kinds. Some are *kept*, whole states that serve reads of the past: one whenever the log has grown by as many bytes as the one
+//! before takes. The others are for the head, one every so many commits; each says what changed since the one below, and those that
+//! are not much larger than what comes on top are merged with it, so that there are few and each document is written few times.
+//!
+//! Source: the spacing by bytes was measured, see `docs/performance.md`; the merging is that of LSM trees (O'Neil and others, 1996).
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use icecore_log::{ErrorKind, Hash, Header, Result, Version};
+
+use crate::appender::Active;
+use crate::chain::Last;
+use crate::pages::Pages;
+use crate::snapshot::{self, Merged, Meta, Record, SnapshotInfo, Writer, over};
+use crate::state::layers::Layers;
+use crate::state::overlay::Overlay;
+use crate::{Inner, Log, Store, lock};
+
+/// After so many commits of this process the snapshots are looked for, if nobody has looked before.
+const FIRST_LOOK: u64 = 32;
+
+/// What one process knows of the snapshots of a log that it writes.
+#[derive(Debug, Default)]
+pub(crate) struct Upkeep {
+    /// Commits, and bytes of those that changed documents, since somebody looked.
+    commits: u64,
+    bytes: u64,
+    /// How many of them there may be, as it was found then.
+    due: Option<Due>,
+    /// The log has documents.
+    has_documents: bool,
+    is_working: bool,
+}
+
+/// What may come before the next snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Due {
+    commits: u64,
+    bytes: u64,
+}
+
+impl Upkeep {
+    /// Counts a commit that this process made; `bytes` of it changed documents.
+    pub fn count(&mut self, bytes: u64) {
+        self.commits += 1;
+        self.bytes += bytes;
+        self.has_documents |= bytes > 0;
+    }
+
+    fn is_due(&self, inner: &Inner) -> bool {
+        let settings = &inner.settings;
+        let first =
+            Due { commits: FIRST_LOOK.min(settings.snapshot_commits), bytes: settings.snapshot_bytes };
+        let due = self.due.unwrap_or(first);
+        self.has_documents && !self.is_working && (self.commits >= due.commits || self.bytes >= due.bytes)
+    }
+}
+
+/// Writes a snapshot in a task of its own, if one is due. `state` is that of the log.
+pub(crate) fn keep_up(inner: &Arc<Inner>, active: &Arc<Active>, upkeep: &mut Upkeep) {
+    if upkeep.is_due(inner) {
+        start(inner, active, upkeep);
+    }
+}
+
+/// As [`keep_up`], after a reader found that there is much to read behind the last snapshot.
+pub(crate) fn offer(inner: &Arc<Inner>, active: &Arc<Active>) {
+    let mut state = lock(&active.state);
+    if !inner.capabilities.read_only && !state.upkeep.is_working {
+        start(inner, active, &mut state.upkeep);
+    }
+}
+
+fn start(inner: &Arc<Inner>, active: &Arc<Active>, upkeep: &mut Upkeep) {
+    // If all are busy, the next commit asks again.
+    let Ok(permit) = Arc::clone(&inner.snapshot_writers).try_acquire_owned() else { return };
+    upkeep.is_working = true;
+    let working = Working(Arc::clone(active));
+    let log = Store(Arc::clone(inner)).log(active.id.clone());
+    tokio::spawn(async move {
+        let counted = {
+            let state = lock(&working.0.state);
+            (state.upkeep.commits, state.upkeep.bytes)
+        };
+        // What failed is tried again once as much has come again: until then the log itself serves.
+        let due = write(&log, counted.1).await.unwrap_or(None);
+        let mut state = lock(&working.0.state);
+        state.upkeep.commits -= counted.0;
+        state.upkeep.bytes -= counted.1;
+        state.upkeep.due = due;
+        drop(state);
+        drop(working);
+        drop(permit);
+    });
+}
+
+/// Lets the next snapshot be written, however the writing of this one ends.
+struct Working(Arc<Active>);
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        lock(&self.0.state).upkeep.is_working = false;
+    }
+}
+
+/// Writes the snapshot that is due at the head; what may come before the next. `bytes` is what is known to have changed documents since
+/// somebody looked.
+async fn write(log: &Log, bytes: u64) -> Result<Option<Due>> {
+    let Some(head) = log.raw_head().await? else { return Ok(None) };
+    let (inner, header) = (&log.store.0, log.decode(&head)?);
+    loop {
+        let layers = log.layers(&header, head.version).await?;
+        let commits = head.version.0 - layers.version().max(header.base.previous()).0;
+        if let Some(next) = Spacing::of(inner, &layers).not_yet(inner, commits, bytes) {
+            return Ok(Some(next));
+        }
+        let top = layers.as_slice().last().map(|top| top.info().clone());
+        let overlay = match log.overlay(layers, &header, head.version).await {
+            Err(error) if error.kind() == ErrorKind::Corrupt => match top {
+                // It is damaged or of another history; if it is the log that is damaged, then nothing is lost with it either.
+                Some(top) => {
+                    snapshot::delete(inner, &log.id, &top).await?;
+                    continue;
+                }
+                None => return Err(error),
+            },
+            overlay => overlay?,
+        };
+        let spacing = Spacing::of(inner, &overlay.below);
+        if let Some(next) = spacing.not_yet(inner, commits, overlay.log_bytes) {
+            return Ok(Some(next));
+        }
+        let (writing, next) = spacing.plan(inner, &overlay);
+        let written = writing.write(log, &overlay).await?;
+        remove_covered(log, &written).await?;
+        return Ok(Some(next));
+    }
+}
+
+impl Log {
+    /// The snapshots that are nearest to a version, of which this is the header of that or a later commit; none that end before its base.
+    pub(crate) async fn layers(&self, header: &Header, version: Version) -> Result<Layers> {
+        let layers = Layers::nearest(&self.store.0, &self.id, header.incarnation, version).await?;
+        Ok(if layers.version() < header.base { Layers::default() } else { layers })
+    }
+
+    /// What came behind some snapshots, through a version; `header` is that of the commit there.
+    pub(crate) async fn overlay(&self, layers: Layers, header: &Header, version: Version) -> Result<Overlay> {
+        let overlay = Overlay::over(layers, self.chain(header).await?, header.base);
+        self.overlay_on(overlay, version).await
+    }
+
+    /// Goes on with an overlay.
+    pub(crate) async fn overlay_on(&self, mut overlay: Overlay, version: Version) -> Result<Overlay> {
+        let mut pages = Pages::default();
+        while overlay.version() < version {
+            let next = overlay.version().next();
+            let page = pages.next(self, next, version).await?;
+            if page.commits.is_empty() {
+                return Err(self.not_there(next, page.boundary));
+            }
+            for commit in &page.commits {
+                overlay.take_up(&self.store.0, &self.id, commit).await?;
+            }
+        }
+        Ok(overlay)
+    }
+}
+
+/// How far apart the snapshots of a log are to be.
+struct Spacing {
+    /// By how many bytes the log has grown since the last that is kept, as far as there are snapshots.
+    grown: u64,
+    /// How many it may grow by.
+    kept_bytes: u64,
+}
+
+/// A snapshot to write.
+struct Writing {
+    /// How many of the snapshots below it takes in, from the top.
+    takes_in: usize,
+    is_kept: bool,
+}
+
+impl Spacing {
+    fn of(inner: &Inner, layers: &Layers) -> Self {
+        let layers = layers.as_slice();
+        let kept = layers.iter().rposition(|layer| layer.info().is_kept);
+        let since = &layers[kept.map_or(0, |at| at + 1)..];
+        let kept_bytes = kept.map_or(0, |at| layers[at].info().bytes());
+        Self {
+            grown: since.iter().map(|layer| layer.meta().log_bytes).sum(),
+            kept_bytes: kept_bytes.max(inner.settings.snapshot_bytes),
+        }
+    }
+
+    /// What may still come before the next is due; `None` if it is due.
+    fn not_yet(&self, inner: &Inner, commits: u64, bytes: u64) -> Option<Due> {
+        let left = Due {
+            commits: inner.settings.snapshot_commits.saturating_sub(commits),
+            bytes: self.kept_bytes.saturating_sub(self.grown.saturating_add(bytes)),
+        };
+        (left.commits > 0 && left.bytes > 0).then_some(left)
+    }
+
+    /// What is to be written, and what may come before the next.
+    fn plan(&self, inner: &Inner, overlay: &Overlay) -> (Writing, Due) {
+        let grown = self.grown.saturating_add(overlay.log_bytes);
+        let is_kept = grown >= self.kept_bytes;
+        let (mut takes_in, mut bytes) = (0, overlay.stored_bytes());
+        for layer in overlay.below.as_slice().iter().rev() {
+            if !is_kept && layer.info().bytes() > bytes.saturating_mul(2) {
+                break;
+            }
+            (takes_in, bytes) = (takes_in + 1, bytes.saturating_add(layer.info().bytes()));
+        }
+        let next_bytes =
+            if is_kept { bytes.max(inner.settings.snapshot_bytes) } else { self.kept_bytes - grown };
+        (Writing { takes_in, is_kept }, Due { commits: inner.settings.snapshot_commits, bytes: next_bytes })
+    }
+}
+
+impl Writing {
+    async fn write(&self, log: &Log, overlay: &Overlay) -> Result<SnapshotInfo> {
+        let inner = &log.store.0;
+        let layers = overlay.below.as_slice();
+        let (stay, taken) = layers.split_at(layers.len() - self.takes_in);
+        let (from, previous) = match stay.last() {
+            Some(below) => (below.info().to, below.meta().hash),
+            None => (Version::ZERO, Hash::ZERO),
+        };
+        let Some((last, name_tag)) = overlay.chain.last() else {
+            return Err(crate::open::damaged(&log.id, overlay.version(), "it has no commit"));
+        };
+        let Last { version, hash, position, at, incarnation, .. } = last.clone();
+        let mut writer = Writer::new(inner, &log.id, incarnation, from, version, self.is_kept)?;
+        let cursors = taken.iter().map(|layer| layer.from_key(Bound::Unbounded).to_the_end());
+        let mut below = Merged::new(cursors.collect())?;
+        let mut changed = overlay.records(Bound::Unbounded).peekable();
+        let mut next = below.next(&*inner.backend).await?;
+        while next.is_some() || changed.peek().is_some() {
+            let is_changed = match (&next, changed.peek()) {
+                (Some(below), Some(changed)) => changed.key <= below.key,
+                (_, changed) => changed.is_some(),
+            };
+            let record = if is_changed { changed.next() } else { None };
+            let older = match &record {
+                Some(record) => next.take_if(|older| older.key == record.key),
+                None => next.take(),
+            };
+            if next.is_none() && older.is_some() {
+                next = below.next(&*inner.backend).await?;
+            }
+            if let Some(record) = one_of(older, record) {
+                writer.push(record).await?;
+            }
+        }
+        let log_bytes = taken.iter().map(|layer| layer.meta().log_bytes).sum::<u64>() + overlay.log_bytes;
+        writer.finish(Meta { hash, previous, position, at, name_tag, log_bytes, records: 0 }).await
+    }
+}
+
+fn one_of(older: Option<Record>, newer: Option<Record>) -> Option<Record> {
+    match newer {
+        Some(newer) => Some(over(older, newer)),
+        None => older,
+    }
+}
+
+/// Deletes what a snapshot has made superfluous: those for the head of which it says the same or more, and what was left half done.
+async fn remove_covered(log: &Log, written: &SnapshotInfo) -> Result<()> {
+    let inner = &log.store.0;
+    for info in snapshot::list(inner, &log.id, written.incarnation).await? {
+        let is_covered = written.from <= info.from && info.to <= written.to && !info.is_kept;
+        if is_covered && info != *written {
+            snapshot::delete(inner, &log.id, &info).await?;
+        }
+    }
+    if written.from == Version::ZERO {
+        snapshot::sweep_incomplete(inner, &log.id, written.incarnation).await?;
+    }
+    Ok(())
+}
