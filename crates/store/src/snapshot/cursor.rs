@@ -46,7 +46,7 @@ impl Cursor {
 
     /// Reads much at once from the first request on: for who reads to the end.
     #[must_use]
-    pub fn to_the_end(self) -> Self {
+    pub fn reading_to_the_end(self) -> Self {
         Self { ahead_bytes: AHEAD_BYTES_MAX, ..self }
     }
 

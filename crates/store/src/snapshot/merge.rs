@@ -73,10 +73,11 @@ impl Merged {
                 }
             }
             match record {
-                Some(record) if self.is_whole => match record.whole() {
-                    Some(record) => return Ok(Some(record)),
-                    None => {}
-                },
+                Some(record) if self.is_whole => {
+                    if let Some(record) = record.whole() {
+                        return Ok(Some(record));
+                    }
+                }
                 record => return Ok(record),
             }
         }

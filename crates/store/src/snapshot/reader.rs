@@ -128,7 +128,7 @@ impl Snapshot {
     }
 
     /// Reads all records from a key on, in order.
-    pub fn from_key(&self, first: Bound<&str>) -> Cursor {
+    pub fn cursor(&self, first: Bound<&str>) -> Cursor {
         Cursor::new(self.clone(), first)
     }
 

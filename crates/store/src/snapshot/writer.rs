@@ -72,12 +72,6 @@ impl Writer {
         Ok(writer)
     }
 
-    /// With other sizes, so that a few records fill many blocks and parts.
-    #[cfg(test)]
-    pub fn sizes(self, block_bytes: usize, part_bytes: usize) -> Self {
-        Self { block_bytes, part_bytes, ..self }
-    }
-
     /// Adds a record. Its key follows that of the record before, as bytes.
     ///
     /// A snapshot that begins at version 0 has nothing below it: a delete is left out there, and nothing is anew.

@@ -5,6 +5,8 @@
 //!
 //! Source: trimming is the oldest idea of all; compressing against the earlier version is zstd's own `--patch-from`.
 
+use std::cell::RefCell;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use icecore_log::{Entry, Error, ErrorKind, Result, Version};
 use zstd::zstd_safe::{self, CCtx, CParameter, DCtx};
@@ -77,17 +79,28 @@ fn codec_for(old_middle: usize, middle: usize) -> u8 {
     }
 }
 
+thread_local! {
+    // Making one costs as much as what it is used for.
+    static COMPRESSOR: RefCell<Option<CCtx<'static>>> = RefCell::new(CCtx::try_create());
+    static DECOMPRESSOR: RefCell<Option<DCtx<'static>>> = RefCell::new(DCtx::try_create());
+}
+
+/// `None` if there is no memory for it.
 fn compress(context: &[u8], middle: &[u8]) -> Option<Bytes> {
-    let mut zstd = CCtx::try_create()?;
-    zstd.set_parameter(CParameter::CompressionLevel(LEVEL)).ok()?;
-    if context.len().max(middle.len()) > LONG_DISTANCE_FROM {
-        zstd.set_parameter(CParameter::EnableLongDistanceMatching(true)).ok()?;
-        let window = (context.len() + middle.len()).next_power_of_two().ilog2().clamp(20, 27);
-        zstd.set_parameter(CParameter::WindowLog(window)).ok()?;
-    }
-    zstd.ref_prefix(context).ok()?;
     let mut payload = Vec::with_capacity(zstd_safe::compress_bound(middle.len()));
-    zstd.compress2(&mut payload, middle).ok()?;
+    if context.len().max(middle.len()) > LONG_DISTANCE_FROM {
+        let mut zstd = CCtx::try_create()?;
+        let window = (context.len() + middle.len()).next_power_of_two().ilog2().clamp(20, 27);
+        zstd.set_parameter(CParameter::CompressionLevel(LEVEL)).ok()?;
+        zstd.set_parameter(CParameter::EnableLongDistanceMatching(true)).ok()?;
+        zstd.set_parameter(CParameter::WindowLog(window)).ok()?;
+        zstd.ref_prefix(context).ok()?;
+        zstd.compress2(&mut payload, middle).ok()?;
+    } else {
+        COMPRESSOR.with_borrow_mut(|zstd| {
+            zstd.as_mut()?.compress_using_dict(&mut payload, middle, context, LEVEL).ok()
+        })?;
+    }
     Some(payload.into())
 }
 
@@ -187,11 +200,12 @@ impl Edit {
         if self.codec == PLAIN {
             return Ok(self.payload.clone());
         }
-        let mut zstd = DCtx::try_create().ok_or_else(|| corrupt("there is no memory for it"))?;
-        let unreadable = |_| corrupt("an edit does not decompress");
-        zstd.ref_prefix(self.context(old)).map_err(unreadable)?;
         let mut middle = Vec::with_capacity(self.middle_bytes);
-        zstd.decompress(&mut middle, &self.payload).map_err(unreadable)?;
+        DECOMPRESSOR
+            .with_borrow_mut(|zstd| {
+                zstd.as_mut()?.decompress_using_dict(&mut middle, &self.payload, self.context(old)).ok()
+            })
+            .ok_or_else(|| corrupt("an edit does not decompress"))?;
         if middle.len() != self.middle_bytes {
             return Err(corrupt("an edit decompresses to another length"));
         }

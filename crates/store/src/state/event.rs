@@ -166,9 +166,13 @@ fn check_texts_and_depth(json: &[u8]) -> Result<(), &'static str> {
             b'"' => {
                 let begin = at - 1;
                 let mut has_escape = false;
-                while let Some(byte) = json.get(at).filter(|byte| **byte != b'"') {
-                    has_escape |= *byte == b'\\';
-                    at += if *byte == b'\\' { 2 } else { 1 };
+                // Most of a large document is text without escapes: it is passed over many bytes at a time.
+                while let Some(found) = json.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+                    at += found;
+                    if json[at] == b'"' {
+                        break;
+                    }
+                    (has_escape, at) = (true, at + 2);
                 }
                 at += 1;
                 if has_escape || json.get(begin + 1) == Some(&b'$') {

@@ -104,8 +104,10 @@ impl Layers {
 
     /// What they say of all keys from one on.
     pub fn records(&self, from: Bound<&str>, to_the_end: bool) -> Result<Merged> {
-        let cursors = self.0.iter().map(|layer| layer.from_key(from));
-        Merged::new(cursors.map(|cursor| if to_the_end { cursor.to_the_end() } else { cursor }).collect())
+        let cursors = self.0.iter().map(|layer| layer.cursor(from));
+        Merged::new(
+            cursors.map(|cursor| if to_the_end { cursor.reading_to_the_end() } else { cursor }).collect(),
+        )
     }
 
     /// The whole state that they make.

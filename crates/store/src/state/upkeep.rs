@@ -26,37 +26,68 @@ const FIRST_LOOK: u64 = 32;
 /// What one process knows of the snapshots of a log that it writes.
 #[derive(Debug, Default)]
 pub(crate) struct Upkeep {
-    /// Commits, and bytes of those that changed documents, since somebody looked.
-    commits: u64,
-    bytes: u64,
-    /// How many of them there may be, as it was found then.
-    due: Option<Due>,
+    /// What it has appended since the last snapshot that it wrote.
+    counted: Amount,
+    /// Of how much of that a snapshot is due, as it was found when somebody looked.
+    due: Option<Amount>,
     /// The log has documents.
     has_documents: bool,
     is_working: bool,
 }
 
-/// What may come before the next snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Due {
+/// Commits, and bytes of those that changed documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Amount {
     commits: u64,
     bytes: u64,
+}
+
+/// What came of a look at the snapshots.
+enum Looked {
+    Nothing,
+    /// So much may still come before the next.
+    NotYet(Amount),
+    /// One was written, and so much may come behind it.
+    Wrote(Amount),
 }
 
 impl Upkeep {
     /// Counts a commit that this process made; `bytes` of it changed documents.
     pub fn count(&mut self, bytes: u64) {
-        self.commits += 1;
-        self.bytes += bytes;
+        self.counted.commits += 1;
+        self.counted.bytes += bytes;
         self.has_documents |= bytes > 0;
     }
 
     fn is_due(&self, inner: &Inner) -> bool {
         let settings = &inner.settings;
         let first =
-            Due { commits: FIRST_LOOK.min(settings.snapshot_commits), bytes: settings.snapshot_bytes };
+            Amount { commits: FIRST_LOOK.min(settings.snapshot_commits), bytes: settings.snapshot_bytes };
         let due = self.due.unwrap_or(first);
-        self.has_documents && !self.is_working && (self.commits >= due.commits || self.bytes >= due.bytes)
+        let counted = self.counted;
+        self.has_documents
+            && !self.is_working
+            && (counted.commits >= due.commits || counted.bytes >= due.bytes)
+    }
+
+    /// `counted` is what had been counted before somebody looked.
+    fn looked(&mut self, counted: Amount, looked: Looked) {
+        let plus = |left: Amount| Amount {
+            commits: counted.commits.saturating_add(left.commits),
+            bytes: counted.bytes.saturating_add(left.bytes),
+        };
+        match looked {
+            // Tried again once as much has come again: until then the log itself serves.
+            Looked::Nothing => {
+                self.due = Some(plus(Amount { commits: counted.commits.max(FIRST_LOOK), ..counted }))
+            }
+            Looked::NotYet(left) => self.due = Some(plus(left)),
+            Looked::Wrote(left) => {
+                self.counted.commits -= counted.commits;
+                self.counted.bytes -= counted.bytes;
+                self.due = Some(left);
+            }
+        }
     }
 }
 
@@ -82,17 +113,9 @@ fn start(inner: &Arc<Inner>, active: &Arc<Active>, upkeep: &mut Upkeep) {
     let working = Working(Arc::clone(active));
     let log = Store(Arc::clone(inner)).log(active.id.clone());
     tokio::spawn(async move {
-        let counted = {
-            let state = lock(&working.0.state);
-            (state.upkeep.commits, state.upkeep.bytes)
-        };
-        // What failed is tried again once as much has come again: until then the log itself serves.
-        let due = write(&log, counted.1).await.unwrap_or(None);
-        let mut state = lock(&working.0.state);
-        state.upkeep.commits -= counted.0;
-        state.upkeep.bytes -= counted.1;
-        state.upkeep.due = due;
-        drop(state);
+        let counted = lock(&working.0.state).upkeep.counted;
+        let looked = write(&log, counted.bytes).await;
+        lock(&working.0.state).upkeep.looked(counted, looked.unwrap_or(Looked::Nothing));
         drop(working);
         drop(permit);
     });
@@ -109,14 +132,14 @@ impl Drop for Working {
 
 /// Writes the snapshot that is due at the head; what may come before the next. `bytes` is what is known to have changed documents since
 /// somebody looked.
-async fn write(log: &Log, bytes: u64) -> Result<Option<Due>> {
-    let Some(head) = log.raw_head().await? else { return Ok(None) };
+async fn write(log: &Log, bytes: u64) -> Result<Looked> {
+    let Some(head) = log.raw_head().await? else { return Ok(Looked::Nothing) };
     let (inner, header) = (&log.store.0, log.decode(&head)?);
     loop {
         let layers = log.layers(&header, head.version).await?;
         let commits = head.version.0 - layers.version().max(header.base.previous()).0;
         if let Some(next) = Spacing::of(inner, &layers).not_yet(inner, commits, bytes) {
-            return Ok(Some(next));
+            return Ok(Looked::NotYet(next));
         }
         let top = layers.as_slice().last().map(|top| top.info().clone());
         let overlay = match log.overlay(layers, &header, head.version).await {
@@ -132,12 +155,12 @@ async fn write(log: &Log, bytes: u64) -> Result<Option<Due>> {
         };
         let spacing = Spacing::of(inner, &overlay.below);
         if let Some(next) = spacing.not_yet(inner, commits, overlay.log_bytes) {
-            return Ok(Some(next));
+            return Ok(Looked::NotYet(next));
         }
         let (writing, next) = spacing.plan(inner, &overlay);
         let written = writing.write(log, &overlay).await?;
         remove_covered(log, &written).await?;
-        return Ok(Some(next));
+        return Ok(Looked::Wrote(next));
     }
 }
 
@@ -199,8 +222,8 @@ impl Spacing {
     }
 
     /// What may still come before the next is due; `None` if it is due.
-    fn not_yet(&self, inner: &Inner, commits: u64, bytes: u64) -> Option<Due> {
-        let left = Due {
+    fn not_yet(&self, inner: &Inner, commits: u64, bytes: u64) -> Option<Amount> {
+        let left = Amount {
             commits: inner.settings.snapshot_commits.saturating_sub(commits),
             bytes: self.kept_bytes.saturating_sub(self.grown.saturating_add(bytes)),
         };
@@ -208,7 +231,7 @@ impl Spacing {
     }
 
     /// What is to be written, and what may come before the next.
-    fn plan(&self, inner: &Inner, overlay: &Overlay) -> (Writing, Due) {
+    fn plan(&self, inner: &Inner, overlay: &Overlay) -> (Writing, Amount) {
         let grown = self.grown.saturating_add(overlay.log_bytes);
         let is_kept = grown >= self.kept_bytes;
         let (mut takes_in, mut bytes) = (0, overlay.stored_bytes());
@@ -220,7 +243,10 @@ impl Spacing {
         }
         let next_bytes =
             if is_kept { bytes.max(inner.settings.snapshot_bytes) } else { self.kept_bytes - grown };
-        (Writing { takes_in, is_kept }, Due { commits: inner.settings.snapshot_commits, bytes: next_bytes })
+        (
+            Writing { takes_in, is_kept },
+            Amount { commits: inner.settings.snapshot_commits, bytes: next_bytes },
+        )
     }
 }
 
@@ -238,7 +264,7 @@ impl Writing {
         };
         let Last { version, hash, position, at, incarnation, .. } = last.clone();
         let mut writer = Writer::new(inner, &log.id, incarnation, from, version, self.is_kept)?;
-        let cursors = taken.iter().map(|layer| layer.from_key(Bound::Unbounded).to_the_end());
+        let cursors = taken.iter().map(|layer| layer.cursor(Bound::Unbounded).reading_to_the_end());
         let mut below = Merged::new(cursors.collect())?;
         let mut changed = overlay.records(Bound::Unbounded).peekable();
         let mut next = below.next(&*inner.backend).await?;

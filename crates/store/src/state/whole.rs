@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use icecore_log::{ErrorKind, Event, Result};
 
 use crate::read::{Reader, RecordedCommit};
+use crate::state::At;
 use crate::state::document::State;
 use crate::state::event::DocumentEvent;
-use crate::state::At;
 
 /// The most bytes of values that a page makes whole, unless a single commit has more: few stored bytes may be many of values.
 const PAGE_BYTES_MAX: usize = 4 << 20;
