@@ -6,7 +6,7 @@ use std::path::Path;
 use icecore_services::{azurite, moto, pgbouncer, postgres};
 
 use crate::run::{self, Outcome, command, succeed};
-use crate::{penguiflow, wheel};
+use crate::{peers, penguiflow, wheel};
 
 const NEXTEST: &str = "0.9.143";
 const RUFF: &str = "0.17.6";
@@ -111,9 +111,38 @@ pub fn for_a_flow() -> Vec<Missing> {
     missing
 }
 
+/// What `bench-state` needs.
+pub fn for_peers() -> Vec<Missing> {
+    let mut missing = Vec::new();
+    let pip = peers::tool("pip");
+    if !says(&pip, &["--version"], "pip") {
+        missing.push(Missing::inside(
+            "a virtual environment in target/peers, for what is measured beside ours",
+            vec![words("python3 -m venv target/peers")],
+        ));
+        missing.splice(0..0, virtual_environments());
+    }
+    let frozen = frozen_in(&pip);
+    if !peers::requirements().iter().all(|wanted| frozen.lines().any(|line| line == wanted)) {
+        missing.push(Missing::inside(
+            format!("what {} names, in target/peers (10 s, 100 MB)", peers::REQUIREMENTS),
+            vec![words(&format!(
+                "target/peers/bin/pip install --quiet --requirement {}",
+                peers::REQUIREMENTS
+            ))],
+        ));
+    }
+    missing.extend(postgresql());
+    missing
+}
+
 /// What pip says of the environment of the package's tests.
 fn frozen() -> String {
-    let frozen = command(&wheel::tool("pip"), &["freeze"]).output().map(|output| output.stdout);
+    frozen_in(&wheel::tool("pip"))
+}
+
+fn frozen_in(pip: &str) -> String {
+    let frozen = command(pip, &["freeze"]).output().map(|output| output.stdout);
     String::from_utf8_lossy(&frozen.unwrap_or_default()).into_owned()
 }
 
@@ -131,12 +160,19 @@ fn environments() -> Vec<Missing> {
             vec![words("python3 -m venv target/python")],
         ));
     }
-    // Debian's python3 comes without what makes a virtual environment.
-    if !missing.is_empty() && !says("python3", &["-c", "import ensurepip, venv; print('venv')"], "venv") {
-        let install = from_debian("python3 python3-venv");
-        missing.insert(0, Missing::outside("Python's virtual environments, for the two below", install));
+    if !missing.is_empty() {
+        missing.splice(0..0, virtual_environments());
     }
     missing
+}
+
+/// Debian's python3 comes without what makes a virtual environment.
+fn virtual_environments() -> Option<Missing> {
+    if says("python3", &["-c", "import ensurepip, venv; print('venv')"], "venv") {
+        return None;
+    }
+    let install = from_debian("python3 python3-venv");
+    Some(Missing::outside("Python's virtual environments, for what is below", install))
 }
 
 fn tools(wanted: &[(&str, &str)]) -> Option<Missing> {
@@ -181,17 +217,18 @@ fn servers() -> Vec<Missing> {
             vec![words(&format!("npm install --prefix target/tools azurite@{AZURITE}"))],
         ));
     }
-    if postgres::programs().is_err() {
-        missing.push(Missing::outside(
-            "PostgreSQL, of which the tests start servers of their own",
-            from_debian("postgresql"),
-        ));
-    }
+    missing.extend(postgresql());
     if pgbouncer::program().is_err() {
         let install = from_debian("pgbouncer");
         missing.push(Missing::outside("pgbouncer, which stands between in some tests", install));
     }
     missing
+}
+
+fn postgresql() -> Option<Missing> {
+    let is_there = postgres::programs().is_ok();
+    let what = "PostgreSQL, of which tests and benchmarks start servers of their own";
+    (!is_there).then(|| Missing::outside(what, from_debian("postgresql")))
 }
 
 fn words(line: &str) -> Vec<String> {

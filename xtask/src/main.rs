@@ -3,6 +3,7 @@
 mod check;
 mod install;
 mod mutants;
+mod peers;
 mod penguiflow;
 mod promises;
 mod quickstart;
@@ -33,6 +34,9 @@ cargo xtask COMMAND
                   benchmarks, each a ratio to a yardstick of the same run
   bench-penguiflow [ROUNDS] [URL]
                   what Penguiflow's calls cost, beside its own store in memory
+  bench-state [ROUNDS] [PART …] [SYSTEM …]
+                  state that grows, beside LangGraph's SQLite and Postgres savers, which it installs below target;
+                  parts: growing, latest, small, time, slope; systems: file, sqlite, postgres
 ";
 
 fn main() -> ExitCode {
@@ -50,6 +54,9 @@ fn main() -> ExitCode {
         }
         Some("bench-penguiflow") => {
             wheel::bench(&arguments.iter().skip(1).map(String::as_str).collect::<Vec<_>>())
+        }
+        Some("bench-state") => {
+            peers::bench(&arguments.iter().skip(1).map(String::as_str).collect::<Vec<_>>())
         }
         Some("services") => servers::run(&arguments.iter().skip(1).map(String::as_str).collect::<Vec<_>>()),
         Some("wheel") => wheel::run(flag("--release")),

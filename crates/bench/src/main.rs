@@ -9,11 +9,22 @@ mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod reading;
+#[cfg(feature = "postgres")]
+mod state;
 
 use icecore::{Error, ErrorKind, Result};
 use measure::Report;
 
-const HELP: &str = "icecore-bench [ROUNDS] [NAME …]\n\nNames: memory, file, reading, postgres (a build with that feature), many-logs. By default all but many-logs, which takes minutes.";
+const HELP: &str = "\
+icecore-bench [ROUNDS] [NAME …]
+
+Names: memory, file, reading, postgres (a build with that feature), many-logs. By default all but many-logs, which takes minutes.
+
+icecore-bench [ROUNDS] state [PART …] [SYSTEM …]
+
+State that grows, beside LangGraph's savers, in a build with the feature postgres; `cargo xtask bench-state` installs them.
+Parts: growing, latest, small, time, slope. Systems: file, sqlite, postgres. By default all; time and slope, which take minutes,
+are of file unless systems are named. ICECORE_BENCH_COMMITS: how many commits a long log has, 10,000.";
 
 fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -23,7 +34,8 @@ fn main() -> std::process::ExitCode {
     }
     let (numbers, names): (Vec<_>, Vec<_>) =
         arguments.iter().partition(|argument| argument.parse::<usize>().is_ok());
-    let rounds = numbers.first().and_then(|number| number.parse().ok()).unwrap_or(7);
+    let usual = if names.first().is_some_and(|name| *name == "state") { 3 } else { 7 };
+    let rounds = numbers.first().and_then(|number| number.parse().ok()).unwrap_or(usual);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let done = runtime
         .map_err(|error| Error::new(ErrorKind::Unavailable, "starting").because(error))
@@ -42,6 +54,15 @@ async fn run(rounds: usize, names: &[&String]) -> Result<()> {
         && *flag == "--open"
     {
         return many::open(url).await;
+    }
+    #[cfg(feature = "postgres")]
+    if let [name, chosen @ ..] = names
+        && *name == "state"
+    {
+        let mut report = Report::of_two(rounds);
+        state::run(&mut report, chosen).await?;
+        report.print();
+        return Ok(());
     }
     let wanted = |name: &str| {
         if names.is_empty() { name != "many-logs" } else { names.iter().any(|found| *found == name) }

@@ -54,7 +54,7 @@ pub async fn appends(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn said(error: String) -> Error {
+pub fn said(error: String) -> Error {
     Error::new(ErrorKind::Unavailable, "PostgreSQL").advise(error)
 }
 
