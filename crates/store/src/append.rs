@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, RwLockReadGuard, oneshot};
 use tokio::time::Instant;
 
 use crate::appender::{Active, Answer, Pending};
-use crate::state::{self, Changes, event};
+use crate::state::{Changes, State, event};
 use crate::{Log, Store, ids, rounds};
 
 /// The condition of an append, checked against the log's head.
@@ -146,7 +146,8 @@ impl Drop for Enqueued {
 /// An entry as it is sent.
 struct Sealed {
     entry: SealedEntry,
-    changes_documents: bool,
+    /// How many of its bytes change documents.
+    document_bytes: u64,
 }
 
 const WAITING: u8 = 0;
@@ -188,9 +189,25 @@ impl Log {
     }
 
     /// What changes make of this state, on the condition that the log still ends there.
-    pub(crate) async fn enqueue_behind(&self, before: &state::State, changes: &Changes) -> Result<Enqueued> {
-        let sealed = self.seal_changes(changes, Some(before))?;
+    pub(crate) async fn enqueue_behind(&self, before: &State, changes: &Changes) -> Result<Enqueued> {
+        let entry = changes.entry();
+        let shortened = changes.shortened(&entry, before, self.entry_bytes_max());
+        let sealed = self.seal_changes(changes, entry, shortened)?;
         self.enqueue_sealed(sealed, Expect::Version(before.version), false).await
+    }
+
+    /// As [`Log::enqueue_behind`], but only if the entry becomes shorter by it; else there is no reason for a condition.
+    pub(crate) async fn enqueue_shortened(
+        &self,
+        before: &State,
+        changes: &Changes,
+    ) -> Result<Option<Enqueued>> {
+        let entry = changes.entry();
+        let Some(shortened) = changes.shortened(&entry, before, self.entry_bytes_max()) else {
+            return Ok(None);
+        };
+        let sealed = self.seal_changes(changes, entry, Some(shortened))?;
+        self.enqueue_sealed(sealed, Expect::Version(before.version), false).await.map(Some)
     }
 
     /// Changes as they are, whatever the state is.
@@ -198,7 +215,9 @@ impl Log {
         let inner = &self.store.0;
         let active = inner.active(&self.id);
         let pass = self.pass(&active, Instant::now() + inner.settings.append_timeout).await?;
-        let enqueued = self.enqueue_sealed(self.seal_changes(changes, None)?, Expect::Any, false).await?;
+        let enqueued = self
+            .enqueue_sealed(self.seal_changes(changes, changes.entry(), None)?, Expect::Any, false)
+            .await?;
         drop(pass);
         enqueued.receipt().await
     }
@@ -209,14 +228,14 @@ impl Log {
     }
 
     async fn enqueue_sealed(&self, sealed: Sealed, expect: Expect, is_base: bool) -> Result<Enqueued> {
-        let Sealed { entry: sealed, changes_documents } = sealed;
+        let Sealed { entry: sealed, document_bytes } = sealed;
         let inner = &self.store.0;
         let timeout = inner.settings.append_timeout;
         let deadline = Instant::now() + timeout;
         let room = self.room(sealed.bytes.len() + ENTRY_ROOM, deadline).await?;
         let has_id = sealed.id.is_some();
         let (mut pending, ticket, outcome) = Pending::new(Some(sealed), expect, Some(room));
-        (pending.is_base, pending.changes_documents) = (is_base, changes_documents);
+        (pending.is_base, pending.document_bytes) = (is_base, document_bytes);
         rounds::join(inner, &inner.active(&self.id), [pending]);
         Ok(Enqueued { log: self.id.clone(), has_id, deadline, timeout, outcome, ticket })
     }
@@ -238,12 +257,12 @@ impl Log {
         let (mut joining, mut outcomes) =
             (Vec::with_capacity(sealed.len()), Vec::with_capacity(sealed.len()));
         for sealed in sealed {
-            outcomes.push(sealed.map(|Sealed { entry: sealed, changes_documents }| {
+            outcomes.push(sealed.map(|Sealed { entry: sealed, document_bytes }| {
                 let has_id = sealed.id.is_some();
                 // Of all the room that there is, less was taken than what is larger would need.
                 let own = room.split((sealed.bytes.len() + ENTRY_ROOM).min(room.num_permits()));
                 let (mut pending, ticket, outcome) = Pending::new(Some(sealed), Expect::Any, own);
-                pending.changes_documents = changes_documents;
+                pending.document_bytes = document_bytes;
                 joining.push(pending);
                 Enqueued { log: self.id.clone(), has_id, deadline, timeout, outcome, ticket }
             }));
@@ -270,25 +289,23 @@ impl Log {
     fn seal(&self, entry: Entry) -> Result<Sealed> {
         self.may_append()?;
         entry.events.iter().try_for_each(event::check).map_err(|error| error.with("log", &self.id))?;
-        let changes_documents = entry.events.iter().any(event::changes_a_document);
+        let document_bytes = event::document_bytes(&entry.events);
         let entry = self.fitting(SealedEntry::seal(entry, clock::random(&*self.store.0.entropy)))?;
-        Ok(Sealed { entry, changes_documents })
+        Ok(Sealed { entry, document_bytes })
     }
 
-    /// As [`Log::seal`], of changes; if the state before them is known, in the shorter form that they have behind it.
-    fn seal_changes(&self, changes: &Changes, before: Option<&state::State>) -> Result<Sealed> {
+    /// As [`Log::seal`], of the entry of changes, in the shorter form if there is one.
+    fn seal_changes(&self, changes: &Changes, entry: Entry, shortened: Option<Entry>) -> Result<Sealed> {
         self.may_append()?;
-        let entry = changes.entry();
         let check = if changes.is_foreign { event::check } else { event::check_kind };
         entry.events.iter().try_for_each(check).map_err(|error| error.with("log", &self.id))?;
-        let changes_documents = entry.events.iter().any(event::changes_a_document);
+        let document_bytes = event::document_bytes(&shortened.as_ref().unwrap_or(&entry).events);
         let salt = clock::random(&*self.store.0.entropy);
-        let shortened = before.and_then(|before| changes.shortened(&entry, before, self.entry_bytes_max()));
         let entry = self.fitting(match shortened {
             Some(shortened) => SealedEntry::seal_as(shortened, &entry, salt),
             None => SealedEntry::seal(entry, salt),
         })?;
-        Ok(Sealed { entry, changes_documents })
+        Ok(Sealed { entry, document_bytes })
     }
 
     fn may_append(&self) -> Result<()> {

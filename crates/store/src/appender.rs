@@ -30,8 +30,8 @@ pub(crate) struct Pending {
     pub expect: Expect,
     /// Its commit is a base, and the first of the log.
     pub is_base: bool,
-    /// It changes documents.
-    pub changes_documents: bool,
+    /// How many of its bytes change documents.
+    pub document_bytes: u64,
     /// The log's end was read again because the condition names a version past it.
     pub looked_again: bool,
     /// The id was looked up in the id runs through this version, and is not there unless `hit` says where.
@@ -55,7 +55,7 @@ impl Pending {
             entry,
             expect,
             is_base: false,
-            changes_documents: false,
+            document_bytes: 0,
             looked_again: false,
             looked_up: Version::ZERO,
             hit: None,
@@ -73,6 +73,11 @@ impl Pending {
     /// Whether its caller has gone. If it was not sealed, it is withdrawn.
     pub(crate) fn is_alone(&self) -> bool {
         self.answer.is_closed()
+    }
+
+    /// How many of its bytes, as they are stored, change documents.
+    fn document_bytes(&self) -> u64 {
+        self.entry.as_ref().map_or(0, |entry| entry.frame.length.min(self.document_bytes))
     }
 
     pub(crate) fn answer(self, answer: Answer) {
@@ -277,10 +282,8 @@ impl State {
         };
         let hash = in_flight.run.commits.first().map_or(Hash::ZERO, StoredCommit::hash);
         let version = in_flight.header.version;
-        let changes =
-            in_flight.chosen.iter().filter(|chosen| chosen.pending.changes_documents && !chosen.repeated);
-        let entries = changes.filter_map(|chosen| chosen.pending.entry.as_ref());
-        self.upkeep.count(entries.map(|entry| entry.frame.length).sum());
+        let new = in_flight.chosen.iter().filter(|chosen| !chosen.repeated).map(|chosen| &chosen.pending);
+        self.upkeep.count(new.map(Pending::document_bytes).sum());
         (self.refused, self.lost) = (0, 0);
         if matches!(self.known, Known::Absent) {
             self.ids = Ids::loaded_empty();

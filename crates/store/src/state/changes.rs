@@ -209,6 +209,11 @@ impl Changes {
         Entry { id: self.id.clone(), events: self.events.iter().map(described).collect() }
     }
 
+    /// Whether anything in them is so large that it may be stored as what differs.
+    pub(crate) fn may_be_shortened(&self) -> bool {
+        self.events.iter().any(|event| event.data.len() >= edit::VALUE_BYTES_MIN)
+    }
+
     /// The documents whose one change is a put of a value of at least so many bytes.
     pub(crate) fn large_puts(&self, bytes_min: usize) -> BTreeSet<String> {
         let mut large = HashMap::new();
@@ -222,15 +227,23 @@ impl Changes {
     /// Their entry as it may be stored behind this state: a value that differs little from the one before is an edit of that.
     /// `None` if there is none such.
     pub(crate) fn shortened(&self, entry: &Entry, before: &State, bytes_max: usize) -> Option<Entry> {
+        if !self.may_be_shortened() {
+            return None;
+        }
         let large = self.large_puts(edit::VALUE_BYTES_MIN);
-        let shortened = |event: &Event| {
+        if large.is_empty() {
+            return None;
+        }
+        let shortened = |(at, event): (usize, &Event)| {
             let change = DocumentEvent::of(event).filter(|change| large.contains(change.key()))?;
             let Document { json, version, .. } = before.get(change.key())?;
-            let edit = edit::encode(json, *version, &event.data).filter(|_| event.data.len() <= bytes_max)?;
-            let edit = DocumentEvent::Edit { key: change.key().to_owned(), edit }.into_event();
+            let beside = event::what_is_beside(&entry.events[..at]);
+            let edit = edit::encode(json, *version, &event.data, &beside)
+                .filter(|_| event.data.len() <= bytes_max)?;
+            let edit = DocumentEvent::Edit { key: change.key().to_owned(), edit, beside }.into_event();
             Some(Event { kind: edit.kind, data: edit.data, ..event.clone() })
         };
-        let edits: Vec<_> = entry.events.iter().map(shortened).collect();
+        let edits: Vec<_> = entry.events.iter().enumerate().map(shortened).collect();
         edits.iter().any(Option::is_some).then(|| {
             let events = edits.into_iter().zip(&entry.events);
             let events = events.map(|(edit, event)| edit.unwrap_or_else(|| event.clone())).collect();

@@ -152,7 +152,7 @@ impl State {
 
     /// With this document alone.
     pub(crate) fn only(&self, key: &str) -> Self {
-        let mut only = Self { version: self.version, at: self.at, hash: self.hash, ..Self::default() };
+        let mut only = self.without_documents();
         if let Some(Document { json, version, at }) = self.get(key) {
             only.set(key, json.clone(), *version, *at);
         }
@@ -180,7 +180,7 @@ impl State {
                 };
                 self.set(&key, patched, version, at);
             }
-            DocumentEvent::Edit { key, edit } => {
+            DocumentEvent::Edit { key, edit, beside } => {
                 let edit = Edit::parse(&edit)?;
                 let placed =
                     self.documents.get_mut(&*key).filter(|placed| placed.document.version == edit.version);
@@ -188,7 +188,7 @@ impl State {
                     return Err(event::unfitting());
                 };
                 self.bytes -= document.json.len();
-                edit.apply(&mut document.json)?;
+                edit.apply(&mut document.json, &beside)?;
                 self.bytes += document.json.len();
                 (document.version, document.at) = (version, at);
             }
@@ -200,6 +200,11 @@ impl State {
     /// None yet, at a version.
     pub(crate) fn at(version: Version, at: Timestamp, hash: Hash) -> Self {
         Self { version, at: Some(at), hash, ..Self::default() }
+    }
+
+    /// At the same version, with none.
+    pub(crate) fn without_documents(&self) -> Self {
+        Self { version: self.version, at: self.at, hash: self.hash, ..Self::default() }
     }
 
     /// Takes in what a snapshot says of a key that is not there yet.

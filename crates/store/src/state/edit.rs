@@ -5,6 +5,7 @@
 //!
 //! Source: trimming is the oldest idea of all; compressing against the earlier version is zstd's own `--patch-from`.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -29,6 +30,9 @@ const LEVEL: i32 = 3;
 const PLAIN: u8 = 0;
 const AGAINST_WINDOW: u8 = 1;
 const AGAINST_WHOLE: u8 = 2;
+const AGAINST_BESIDE: u8 = 3;
+/// Less than this beside an edit does not make it shorter.
+const BESIDE_FROM: usize = 64;
 
 /// An edit as it is stored, cut into its parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +48,9 @@ pub(crate) struct Edit {
 }
 
 /// What makes `new` of `old`, if that takes less than half the bytes of `new`. It was tried.
-pub(crate) fn encode(old: &[u8], version: Version, new: &[u8]) -> Option<Bytes> {
+///
+/// `beside` is what stands before it in its entry.
+pub(crate) fn encode(old: &[u8], version: Version, new: &[u8], beside: &[u8]) -> Option<Bytes> {
     if new.len() < VALUE_BYTES_MIN || new.len() > VALUE_BYTES_MAX || old.is_empty() {
         return None;
     }
@@ -52,7 +58,7 @@ pub(crate) fn encode(old: &[u8], version: Version, new: &[u8]) -> Option<Bytes> 
     let middle = &new[prefix..new.len() - suffix];
     let edit = Edit {
         version,
-        codec: codec_for(old.len() - prefix - suffix, middle.len()),
+        codec: codec_for(old.len() - prefix - suffix, middle.len(), beside.len()),
         old_bytes: old.len(),
         prefix,
         suffix,
@@ -61,20 +67,21 @@ pub(crate) fn encode(old: &[u8], version: Version, new: &[u8]) -> Option<Bytes> 
     };
     let payload = match edit.codec {
         PLAIN => Bytes::copy_from_slice(middle),
-        _ => compress(edit.context(old), middle)?,
+        _ => compress(&edit.context(old, beside), middle)?,
     };
     let edit = Edit { payload, ..edit };
     if edit.payload.len() >= new.len() / 2 {
         return None;
     }
     // What is not kept whole must be right: should a compressor ever err, the value is put as it is.
-    (*edit.middle(old).ok()? == *middle).then(|| edit.to_bytes())
+    (*edit.middle(old, beside).ok()? == *middle).then(|| edit.to_bytes())
 }
 
-fn codec_for(old_middle: usize, middle: usize) -> u8 {
+fn codec_for(old_middle: usize, middle: usize, beside: usize) -> u8 {
     match middle {
         ..PLAIN_BELOW => PLAIN,
         _ if middle.max(old_middle) > MIDDLE_MAX => AGAINST_WHOLE,
+        _ if beside >= BESIDE_FROM => AGAINST_BESIDE,
         _ => AGAINST_WINDOW,
     }
 }
@@ -147,7 +154,7 @@ impl Edit {
             && prefix + suffix + middle_bytes <= Entry::BYTES_MAX
             && match codec {
                 PLAIN => edit.payload.len() == middle_bytes,
-                AGAINST_WINDOW | AGAINST_WHOLE => true,
+                AGAINST_WINDOW | AGAINST_WHOLE | AGAINST_BESIDE => true,
                 _ => false,
             };
         if fits { Ok(edit) } else { Err(corrupt("an edit's lengths do not fit together")) }
@@ -173,8 +180,8 @@ impl Edit {
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`] if it was made of another value.
-    pub(crate) fn apply(&self, old: &mut Bytes) -> Result<()> {
-        let middle = self.middle(old)?;
+    pub(crate) fn apply(&self, old: &mut Bytes, beside: &[u8]) -> Result<()> {
+        let middle = self.middle(old, beside)?;
         // In place if nobody else has it: a value that grows at its end is then not copied each time.
         let mut value = std::mem::take(old).try_into_mut().unwrap_or_else(|shared| {
             let mut copy = BytesMut::with_capacity(shared.len() + middle.len() + shared.len() / 8);
@@ -193,7 +200,7 @@ impl Edit {
         Ok(())
     }
 
-    fn middle(&self, old: &[u8]) -> Result<Bytes> {
+    fn middle(&self, old: &[u8], beside: &[u8]) -> Result<Bytes> {
         if old.len() != self.old_bytes {
             return Err(corrupt("an edit was made of another value"));
         }
@@ -203,7 +210,9 @@ impl Edit {
         let mut middle = Vec::with_capacity(self.middle_bytes);
         DECOMPRESSOR
             .with_borrow_mut(|zstd| {
-                zstd.as_mut()?.decompress_using_dict(&mut middle, &self.payload, self.context(old)).ok()
+                zstd.as_mut()?
+                    .decompress_using_dict(&mut middle, &self.payload, &self.context(old, beside))
+                    .ok()
             })
             .ok_or_else(|| corrupt("an edit does not decompress"))?;
         if middle.len() != self.middle_bytes {
@@ -213,12 +222,19 @@ impl Edit {
     }
 
     /// What the middle is compressed against.
-    fn context<'a>(&self, old: &'a [u8]) -> &'a [u8] {
+    fn context<'a>(&self, old: &'a [u8], beside: &[u8]) -> Cow<'a, [u8]> {
+        let window = || &old[self.prefix.saturating_sub(WINDOW)..old.len() - self.suffix];
         match self.codec {
-            AGAINST_WHOLE => old,
-            _ => &old[self.prefix.saturating_sub(WINDOW)..old.len() - self.suffix],
+            AGAINST_WHOLE => old.into(),
+            AGAINST_BESIDE => [window(), beside].concat().into(),
+            _ => window().into(),
         }
     }
+}
+
+/// Whether what stands before it in its entry is needed to apply it.
+pub(crate) fn is_made_of_what_is_beside(edit: &[u8]) -> bool {
+    edit.first() == Some(&AGAINST_BESIDE)
 }
 
 fn put_varint(bytes: &mut BytesMut, mut number: u64) {

@@ -5,6 +5,8 @@ use icecore_log::{Error, ErrorKind, Event, Result};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::state::edit;
+
 /// Kinds that begin so are ours.
 pub(crate) const RESERVED: &str = "icecore.";
 const PUT: &str = "icecore.document.put";
@@ -35,6 +37,8 @@ pub(crate) enum DocumentEvent {
     Edit {
         key: String,
         edit: Bytes,
+        /// What else it was made of, if it was.
+        beside: Bytes,
     },
     Delete {
         key: String,
@@ -55,29 +59,62 @@ impl DocumentEvent {
         let (kind, key, data) = match self {
             Self::Put { key, json } => (PUT, key, json),
             Self::Patch { key, patch } => (PATCH, key, patch),
-            Self::Edit { key, edit } => (EDIT, key, edit),
+            Self::Edit { key, edit, .. } => (EDIT, key, edit),
             Self::Delete { key } => (DELETE, key, Bytes::from_static(b"null")),
         };
         Event { meta: [(KEY.to_owned(), key)].into(), ..Event::new(kind, data) }
     }
 
-    /// `None` if the event changes no document.
+    /// `None` if the event changes no document. What stands beside an edit is not in it: see [`changes`].
     pub fn of(event: &Event) -> Option<Self> {
         let key = event.meta.get(KEY).cloned().unwrap_or_default();
         match event.kind.as_str() {
             PUT => Some(Self::Put { key, json: event.data.clone() }),
             PATCH => Some(Self::Patch { key, patch: event.data.clone() }),
-            EDIT => Some(Self::Edit { key, edit: event.data.clone() }),
+            EDIT => Some(Self::Edit { key, edit: event.data.clone(), beside: Bytes::new() }),
             DELETE => Some(Self::Delete { key }),
             _ => None,
         }
     }
 }
 
-/// Whether a state may be another behind it.
-pub(crate) fn changes_a_document(event: &Event) -> bool {
-    [PUT, PATCH, EDIT, DELETE].contains(&event.kind.as_str())
+/// The changes that the events of an entry make, each with the place of its event.
+pub(crate) fn changes(events: &[Event]) -> impl Iterator<Item = (usize, DocumentEvent)> {
+    events.iter().enumerate().filter_map(|(at, event)| {
+        let mut change = DocumentEvent::of(event)?;
+        if let DocumentEvent::Edit { edit, beside, .. } = &mut change
+            && edit::is_made_of_what_is_beside(edit)
+        {
+            *beside = what_is_beside(&events[..at]);
+        }
+        Some((at, change))
+    })
 }
+
+/// What an edit may have in common with the events before it in its entry: what was appended, and then put into a document.
+pub(crate) fn what_is_beside(before: &[Event]) -> Bytes {
+    let near = before.iter().rev().take(BESIDE_EVENTS_MAX).filter(|event| !event.kind.starts_with(RESERVED));
+    let (mut beside, mut left) = (Vec::new(), BESIDE_BYTES_MAX);
+    for event in near {
+        let data = &event.data[event.data.len().saturating_sub(left)..];
+        left -= data.len();
+        beside.push(data);
+    }
+    beside.reverse();
+    beside.concat().into()
+}
+
+const BESIDE_EVENTS_MAX: usize = 64;
+const BESIDE_BYTES_MAX: usize = 64 << 10;
+
+/// About how many bytes of these events change documents.
+pub(crate) fn document_bytes(events: &[Event]) -> u64 {
+    let changes = events.iter().filter(|event| [PUT, PATCH, EDIT, DELETE].contains(&event.kind.as_str()));
+    changes.map(|event| (event.data.len() + DESCRIBED_BYTES) as u64).sum()
+}
+
+/// What describes a change takes about so much.
+const DESCRIBED_BYTES: usize = 48;
 
 /// What is wrong with events of our own kinds, before they are appended: a state is then never in doubt about what they mean.
 ///

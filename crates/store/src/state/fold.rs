@@ -12,7 +12,7 @@ use crate::read::Range;
 use crate::state::cache::Slot;
 use crate::state::consistency::{Consistency, Token};
 use crate::state::document::{Document, State};
-use crate::state::event::DocumentEvent;
+use crate::state::event::{self, DocumentEvent};
 use crate::state::layers::Layers;
 use crate::state::upkeep;
 use crate::{Log, open};
@@ -256,8 +256,8 @@ pub(crate) fn take_up(
     if header.flags.base {
         state.clear();
     }
-    for event in entries.iter().flat_map(|entry| &entry.events) {
-        if let Some(change) = DocumentEvent::of(event).filter(&is_wanted) {
+    for (_, change) in entries.iter().flat_map(|entry| event::changes(&entry.events)) {
+        if is_wanted(&change) {
             let at = |error: Error| error.with("log", log).with("version", header.version);
             state.apply(change, header.version, header.at).map_err(at)?;
         }

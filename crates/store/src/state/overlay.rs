@@ -1,6 +1,6 @@
 //! What the last commits of a log do to its documents, over the snapshots below: a state of which only that is in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::Inner;
 use crate::chain::Chain;
 use crate::snapshot::{Content, Merged, Record};
 use crate::state::document::{Document, State};
-use crate::state::event::DocumentEvent;
+use crate::state::event::{self, DocumentEvent};
 use crate::state::fold;
 use crate::state::layers::Layers;
 
@@ -64,16 +64,12 @@ impl Overlay {
             (self.is_whole, self.below) = (true, Layers::default());
             self.changed.clear();
         }
-        let mut bytes = 0;
         for (entry, stored) in entries.iter().flatten().zip(&header.entries) {
-            let mut changes = false;
-            for change in entry.events.iter().filter_map(DocumentEvent::of) {
-                changes = true;
+            for (_, change) in event::changes(&entry.events) {
                 self.note(inner, &change).await?;
             }
-            bytes += if changes { stored.frame.length } else { 0 };
+            self.log_bytes += stored.frame.length.min(event::document_bytes(&entry.events));
         }
-        self.log_bytes += bytes;
         fold::take_up(&mut self.state, log, &header, hash, entries.as_deref(), |_| true)
     }
 
@@ -112,6 +108,21 @@ impl Overlay {
         }
         let record = self.below.get(inner, key).await?;
         Ok(record.and_then(|record| Document::of(record.content)))
+    }
+
+    /// The state with these documents alone.
+    pub async fn only(&self, inner: &Inner, keys: &BTreeSet<String>) -> Result<State> {
+        let mut only = self.state.without_documents();
+        for key in keys {
+            let record = match self.changed.get_key_value(key.as_str()) {
+                Some((key, _)) => {
+                    self.state.content(key, false).map(|content| Record { key: Arc::clone(key), content })
+                }
+                None => self.below.get(inner, key).await?,
+            };
+            record.into_iter().for_each(|record| only.take_in(record));
+        }
+        Ok(only)
     }
 
     /// At most so many documents whose keys begin so, behind a key, in order of their keys.

@@ -1,5 +1,6 @@
 //! One document, or a page of them: of a large state only that much is read.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use icecore_log::{Head, Result, Version};
@@ -87,6 +88,17 @@ impl Log {
             }
         }
         Ok(DocumentPage::of(&self.fold_strong().await?.state, prefix, after, limit))
+    }
+
+    /// A state that has at least these documents, of those that there are.
+    pub(crate) async fn documents_of(&self, keys: &BTreeSet<String>) -> Result<Arc<State>> {
+        match self.look().await? {
+            Look::Whole(state) => Ok(state),
+            Look::Part(overlay) => match overlay.as_ref() {
+                Some(overlay) => overlay.only(&self.store.0, keys).await.map(Arc::new),
+                None => Ok(self.fold_strong().await?.state),
+            },
+        }
     }
 
     async fn look(&self) -> Result<Look> {

@@ -1,12 +1,14 @@
 //! Transactions within one log: conditions checked against the state, and tried again when others were first.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use icecore_log::{Error, ErrorKind, Result};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::append::Receipt;
 use crate::state::changes::{self, Changes, Json};
+use crate::state::consistency::Consistency;
 use crate::state::document::State;
 use crate::state::edit;
 use crate::{Log, ids};
@@ -57,33 +59,39 @@ impl Log {
 
     /// Appends changes whatever the state is; large values as what differs from the value before, as long as that is not in doubt.
     async fn append_shortened(&self, changes: &Changes) -> Result<Receipt> {
-        let active = self.store.0.active(&self.id);
-        let is_worth_waiting = !changes.large_puts(EDIT_WAITS_FROM).is_empty();
-        let turn = match active.transactions.try_lock() {
-            Ok(turn) => Some(turn),
-            Err(_) if is_worth_waiting => Some(active.transactions.lock().await),
-            Err(_) => None,
+        let large = if changes.may_be_shortened() {
+            changes.large_puts(edit::VALUE_BYTES_MIN)
+        } else {
+            BTreeSet::new()
         };
-        if turn.is_some() && !changes.large_puts(edit::VALUE_BYTES_MIN).is_empty() {
-            for round in 0..PATIENCE {
-                let before = match self.fold_local().await? {
-                    Some(folded) if round == 0 => folded.state,
-                    None if !is_worth_waiting => break,
-                    // What is put whole costs more than a look at the state, now and each time that somebody reads the log.
-                    _ => match self.fold_strong().await {
-                        Ok(folded) => folded.state,
-                        // It can be put, and is then known again.
-                        Err(_) => break,
-                    },
-                };
-                let enqueued = self.enqueue_behind(&before, changes).await?;
-                // What goes on from it is then not a copy.
-                drop(before);
-                match enqueued.receipt().await {
-                    Err(error) if error.kind() == ErrorKind::Conflict && error.fact("expected").is_some() => {
-                    }
-                    answer => return answer,
-                }
+        if large.is_empty() {
+            return self.append_changes(changes).await;
+        }
+        let is_worth_waiting = !changes.large_puts(EDIT_WAITS_FROM).is_empty();
+        let active = self.store.0.active(&self.id);
+        let turn = if is_worth_waiting {
+            timeout(self.store.0.settings.append_timeout, active.transactions.lock()).await.ok()
+        } else {
+            active.transactions.try_lock().ok()
+        };
+        for round in 0..if turn.is_some() { PATIENCE } else { 0 } {
+            let local = if round == 0 { self.fold_local().await? } else { None };
+            let before = match local {
+                Some(folded) => folded.state,
+                None if !is_worth_waiting => break,
+                // What is put whole costs more than a look at the state, now and each time that somebody reads the log.
+                None => match self.with(Consistency::Strong).documents_of(&large).await {
+                    Ok(before) => before,
+                    // It can be put, and is then known again.
+                    Err(_) => break,
+                },
+            };
+            let Some(enqueued) = self.enqueue_shortened(&before, changes).await? else { break };
+            // What goes on from it is then not a copy.
+            drop(before);
+            match enqueued.receipt().await {
+                Err(error) if error.kind() == ErrorKind::Conflict && error.fact("expected").is_some() => {}
+                answer => return answer,
             }
         }
         drop(turn);

@@ -15,7 +15,7 @@ use icecore_log::{ErrorKind, Hash, Header, Result, Version};
 use crate::appender::Active;
 use crate::chain::Last;
 use crate::pages::Pages;
-use crate::snapshot::{self, Merged, Meta, Record, SnapshotInfo, Writer, over};
+use crate::snapshot::{self, Merged, Meta, Record, Snapshot, SnapshotInfo, Writer, over};
 use crate::state::layers::Layers;
 use crate::state::overlay::Overlay;
 use crate::{Inner, Log, Store, lock};
@@ -138,7 +138,8 @@ async fn write(log: &Log, bytes: u64) -> Result<Looked> {
     loop {
         let layers = log.layers(&header, head.version).await?;
         let commits = head.version.0 - layers.version().max(header.base.previous()).0;
-        if let Some(next) = Spacing::of(inner, &layers).not_yet(inner, commits, bytes) {
+        let spacing = Spacing::of(log, &layers).await?;
+        if let Some(next) = spacing.not_yet(inner, commits, bytes) {
             return Ok(Looked::NotYet(next));
         }
         let top = layers.as_slice().last().map(|top| top.info().clone());
@@ -153,7 +154,6 @@ async fn write(log: &Log, bytes: u64) -> Result<Looked> {
             },
             overlay => overlay?,
         };
-        let spacing = Spacing::of(inner, &overlay.below);
         if let Some(next) = spacing.not_yet(inner, commits, overlay.log_bytes) {
             return Ok(Looked::NotYet(next));
         }
@@ -210,15 +210,22 @@ struct Writing {
 }
 
 impl Spacing {
-    fn of(inner: &Inner, layers: &Layers) -> Self {
-        let layers = layers.as_slice();
-        let kept = layers.iter().rposition(|layer| layer.info().is_kept);
-        let since = &layers[kept.map_or(0, |at| at + 1)..];
-        let kept_bytes = kept.map_or(0, |at| layers[at].info().bytes());
-        Self {
-            grown: since.iter().map(|layer| layer.meta().log_bytes).sum(),
-            kept_bytes: kept_bytes.max(inner.settings.snapshot_bytes),
+    /// As the snapshots say that there are: the newest that is kept need not be among those that make the state.
+    async fn of(log: &Log, layers: &Layers) -> Result<Self> {
+        let inner = &log.store.0;
+        let all: u64 = layers.as_slice().iter().map(|layer| layer.meta().log_bytes).sum();
+        let mut spacing = Self { grown: all, kept_bytes: inner.settings.snapshot_bytes };
+        let Some(top) = layers.as_slice().last() else { return Ok(spacing) };
+        let listed = snapshot::list(inner, &log.id, top.info().incarnation).await?;
+        let kept = listed.into_iter().rfind(|info| info.is_kept && info.to <= layers.version());
+        if let Some(kept) = kept
+            && let Ok(Some(kept)) = Snapshot::open(inner, &log.id, kept).await
+        {
+            // A whole state stands for the log from its beginning.
+            spacing.grown = all.saturating_sub(kept.meta().log_bytes);
+            spacing.kept_bytes = spacing.kept_bytes.max(kept.info().bytes());
         }
+        Ok(spacing)
     }
 
     /// What may still come before the next is due; `None` if it is due.

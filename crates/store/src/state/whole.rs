@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-use icecore_log::{ErrorKind, Event, Result};
+use icecore_log::{Error, ErrorKind, Event, Result};
 
 use crate::read::{Reader, RecordedCommit};
 use crate::state::At;
 use crate::state::document::State;
-use crate::state::event::DocumentEvent;
+use crate::state::event::{self, DocumentEvent};
 
 /// The most bytes of values that a page makes whole, unless a single commit has more: few stored bytes may be many of values.
 const PAGE_BYTES_MAX: usize = 4 << 20;
@@ -119,18 +119,20 @@ impl WholeReader<'_> {
         if commit.header.flags.base {
             known.clear();
         }
-        for event in entries.iter_mut().flat_map(|entry| &mut entry.events) {
-            let Some(change) = DocumentEvent::of(event).filter(is_wanted) else { continue };
-            let key = change.key().to_owned();
-            let is_edit = matches!(change, DocumentEvent::Edit { .. });
-            let at = |error: icecore_log::Error| {
-                error.with("log", self.reader.log_id()).with("version", commit.version)
-            };
-            known.apply(change, commit.version, commit.header.at).map_err(at)?;
-            if is_edit && let Some(document) = known.get(&key) {
-                let put = DocumentEvent::Put { key, json: document.json.clone() }.into_event();
-                (event.kind, event.data) = (put.kind, put.data);
-                bytes += event.data.len();
+        let at = |error: Error| error.with("log", self.reader.log_id()).with("version", commit.version);
+        for entry in entries {
+            let changes: Vec<_> =
+                event::changes(&entry.events).filter(|(_, change)| is_wanted(change)).collect();
+            for (place, change) in changes {
+                let key = change.key().to_owned();
+                let is_edit = matches!(change, DocumentEvent::Edit { .. });
+                known.apply(change, commit.version, commit.header.at).map_err(at)?;
+                if is_edit && let Some(document) = known.get(&key) {
+                    let put = DocumentEvent::Put { key, json: document.json.clone() }.into_event();
+                    bytes += put.data.len();
+                    entry.events[place] =
+                        Event { kind: put.kind, data: put.data, ..entry.events[place].clone() };
+                }
             }
         }
         Ok((commit, bytes))

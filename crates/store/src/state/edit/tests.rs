@@ -64,9 +64,9 @@ fn scattered(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn bytes_of(old: &[u8], new: &[u8]) -> usize {
-    let edit = encode(old, Version(7), new).expect("it pays");
+    let edit = encode(old, Version(7), new, b"").expect("it pays");
     let mut value = Bytes::copy_from_slice(old);
-    Edit::parse(&edit).unwrap().apply(&mut value).unwrap();
+    Edit::parse(&edit).unwrap().apply(&mut value, b"").unwrap();
     assert!(value == new);
     edit.len()
 }
@@ -102,22 +102,39 @@ fn a_difference_is_small_for_each_shape_of_change() {
     }
 }
 
+/// What was appended as an event, and then put into a document in the same entry, is stored once.
+#[test]
+fn what_stands_beside_is_not_said_again() {
+    let mut talk = Talk(5);
+    let turns = talk.turns(20_000);
+    let next = talk.turn(1_000);
+    let (old, new) = (document(&turns), document(&[&turns[..], std::slice::from_ref(&next)].concat()));
+    let beside = next.to_string();
+    let edit = encode(&old, Version(1), &new, beside.as_bytes()).unwrap();
+    assert!(edit.len() < 60, "{} bytes", edit.len());
+    let (edit, mut value) = (Edit::parse(&edit).unwrap(), Bytes::from(old));
+    assert!(edit.apply(&mut value, b"something else").is_err() || value != new);
+    let mut value = Bytes::from(document(&turns));
+    edit.apply(&mut value, beside.as_bytes()).unwrap();
+    assert!(value == new);
+}
+
 #[test]
 fn what_does_not_pay_is_put_whole() {
     let mut talk = Talk(1);
     let (a, b) = (talk.text(200), talk.text(20));
-    assert_eq!(encode(a.as_bytes(), Version(1), b.as_bytes()), None, "it is small");
+    assert_eq!(encode(a.as_bytes(), Version(1), b.as_bytes(), b""), None, "it is small");
     let noise: Vec<u8> = (0..2_000).map(|_| talk.number(256) as u8).collect();
-    assert_eq!(encode(a.as_bytes(), Version(1), &noise), None, "it has nothing in common");
-    assert_eq!(encode(b"", Version(1), a.as_bytes()), None, "there is nothing before it");
+    assert_eq!(encode(a.as_bytes(), Version(1), &noise, b""), None, "it has nothing in common");
+    assert_eq!(encode(b"", Version(1), a.as_bytes(), b""), None, "there is nothing before it");
 }
 
 #[test]
 fn an_edit_of_another_value_is_refused() {
     let old = Talk(3).text(300);
     let edit =
-        Edit::parse(&encode(old.as_bytes(), Version(1), format!("{old}!").as_bytes()).unwrap()).unwrap();
-    assert_eq!(edit.apply(&mut Bytes::from(format!("{old}?"))).unwrap_err().kind(), ErrorKind::Corrupt);
+        Edit::parse(&encode(old.as_bytes(), Version(1), format!("{old}!").as_bytes(), b"").unwrap()).unwrap();
+    assert_eq!(edit.apply(&mut Bytes::from(format!("{old}?")), b"").unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
 /// Pieces of an old value among new ones.
@@ -147,32 +164,32 @@ proptest! {
 
     #[test]
     fn an_edit_makes_exactly_the_new_value((old, new) in pair()) {
-        if let Some(bytes) = encode(&old, Version(9), &new) {
+        if let Some(bytes) = encode(&old, Version(9), &new, b"") {
             prop_assert!(bytes.len() < new.len());
             let edit = Edit::parse(&bytes).unwrap();
             prop_assert_eq!(edit.version, Version(9));
             let mut value = Bytes::from(old.clone());
             let shared = value.clone();
-            edit.apply(&mut value).unwrap();
+            edit.apply(&mut value, b"").unwrap();
             prop_assert!(value == new);
             prop_assert!(shared == old, "what others hold is not changed");
             let mut alone = Bytes::from(old);
             drop(shared);
-            edit.apply(&mut alone).unwrap();
+            edit.apply(&mut alone, b"").unwrap();
             prop_assert!(alone == new);
         }
     }
 
     #[test]
     fn hostile_bytes_are_an_error_or_another_value((old, new) in pair(), at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>()) {
-        if let Some(bytes) = encode(&old, Version(9), &new) {
+        if let Some(bytes) = encode(&old, Version(9), &new, b"") {
             let mut changed = bytes.to_vec();
             let at = at.index(changed.len());
             changed[at] = byte;
             for hostile in [Bytes::from(changed), bytes.slice(..cut.index(bytes.len()))] {
                 if let Ok(edit) = Edit::parse(&hostile) {
                     let mut value = Bytes::from(old.clone());
-                    if edit.apply(&mut value).is_ok() {
+                    if edit.apply(&mut value, b"").is_ok() {
                         prop_assert!(value.len() <= Entry::BYTES_MAX);
                     } else {
                         prop_assert!(value == old, "what failed has changed nothing");
