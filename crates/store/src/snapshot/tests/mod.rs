@@ -1,0 +1,6 @@
+//! What is written is read again; what is damaged is noticed.
+
+mod damage;
+mod merging;
+mod round_trip;
+mod support;
