@@ -6,10 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use icecore_embedded::Memory;
 use icecore_log::{BlobId, ErrorKind, Incarnation, Result, Version};
-use proptest::prelude::*;
 
 use super::support::*;
-use crate::snapshot::record::Span;
 use crate::snapshot::{Content, Record, Snapshot, SnapshotInfo, delete, list, sweep_incomplete, table};
 use crate::{Inner, Store};
 
@@ -233,57 +231,4 @@ async fn names_that_are_not_ours_count_for_nothing() {
     assert_eq!(list(inner, &log(), INCARNATION).await.unwrap(), []);
     inner.backend.delete_blob(&BlobId::new(log(), &third).unwrap()).await.unwrap();
     assert_eq!(list(inner, &log(), INCARNATION).await.unwrap(), [info]);
-}
-
-proptest! {
-    /// Whatever bytes there are, also with hashes that fit: no panic, and nothing that is out of order.
-    #[test]
-    fn hostile_blocks_and_indexes_are_refused_or_in_order(
-        bytes in proptest::collection::vec(prop_oneof![any::<u8>(), 0_u8..3], 0..200),
-        blocks_end in 0_u64..500,
-    ) {
-        if let Ok((blocks, rest)) = table::decode_index(&bytes, blocks_end) {
-            assert!(blocks.windows(2).all(|pair| pair[0].first < pair[1].first));
-            let _ = table::decode_ending(rest);
-        }
-        let _ = table::decode_trailer(&bytes);
-        let span = Span { from: Version(0), to: Version(9) };
-        for (is_packed, plain) in [(false, bytes.len()), (true, table::BLOCK_BYTES_MAX)] {
-            let entry = table::BlockEntry {
-                first: "".into(),
-                offset: 0,
-                stored: bytes.len() as u32,
-                plain: plain as u32,
-                is_packed,
-                check: table::check_of(&bytes),
-            };
-            let Ok(mut block) = entry.open(bytes.clone().into(), None, span) else { continue };
-            let mut last: Option<Record> = None;
-            while let Ok(Some(record)) = block.next() {
-                assert!(last.is_none_or(|last| last.key < record.key));
-                last = Some(record);
-            }
-        }
-    }
-}
-
-/// A block that claims to be small and decompresses to much, or claims to be large and is not.
-#[test]
-fn a_block_is_as_long_as_its_index_says() {
-    let (stored, is_packed) = table::seal(&[0; 10_000]);
-    assert!(is_packed);
-    let stored = Bytes::from(stored.into_owned());
-    let span = Span { from: Version(0), to: Version(9) };
-
-    for plain in [9_999, 10_001, table::BLOCK_BYTES_MAX as u32] {
-        let entry = table::BlockEntry {
-            first: "".into(),
-            offset: 0,
-            stored: stored.len() as u32,
-            plain,
-            is_packed,
-            check: table::check_of(&stored),
-        };
-        assert!(entry.open(stored.clone(), None, span).is_err());
-    }
 }

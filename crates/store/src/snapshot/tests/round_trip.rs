@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use icecore_embedded::Memory;
-use icecore_log::{BlobId, ErrorKind, Version};
+use icecore_log::BlobId;
 use proptest::prelude::*;
 
 use super::support::*;
 use crate::Store;
-use crate::snapshot::{Content, Meta, Snapshot, SnapshotInfo, Writer, list};
+use crate::snapshot::{Content, Meta, Snapshot, SnapshotInfo, list};
 
 /// Bytes that zstd makes nothing of.
 fn noise(length: usize, seed: u64) -> Bytes {
@@ -82,49 +82,7 @@ async fn a_snapshot_without_records_says_so() {
     assert!(read_from(&store.0, &snapshot, Bound::Excluded("a")).await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn a_whole_snapshot_says_nothing_of_what_is_not_there() {
-    let store = Store::new(Arc::new(Memory::default()));
-    let mut writer = Writer::new(&store.0, &log(), INCARNATION, Version(0), Version(9), true).unwrap();
-    let Content::Value { json, version, at, place, .. } = value("1", 3, 2) else { unreachable!() };
-
-    writer.push(record("a", Content::Deleted)).await.unwrap();
-    writer.push(record("b", Content::Value { json, version, at, place, is_anew: true })).await.unwrap();
-
-    let info = writer.finish(meta()).await.unwrap();
-    let snapshot = open(&store.0, &info).await;
-    assert!(info.is_kept);
-    assert_eq!(snapshot.meta().records, 1);
-    let found = read_from(&store.0, &snapshot, Bound::Unbounded).await.unwrap();
-    assert_eq!(found, [record("b", value("1", 3, 2))]);
-}
-
-#[tokio::test]
-async fn what_a_snapshot_cannot_hold_is_refused() {
-    let store = Store::new(Arc::new(Memory::default()));
-    let writer = |from, to| Writer::new(&store.0, &log(), INCARNATION, Version(from), Version(to), false);
-    assert_eq!(writer(4, 4).unwrap_err().kind(), ErrorKind::Invalid);
-
-    let mut writer = writer(4, 9).unwrap();
-    writer.push(record("b", value("1", 5, 5))).await.unwrap();
-
-    for (key, content) in [
-        ("b", value("1", 5, 5)),
-        ("a", value("1", 5, 5)),
-        ("c", value("1", 4, 4)),
-        ("c", value("1", 10, 5)),
-        ("c", value("1", 6, 7)),
-        ("c", value(vec![0; 81 << 20], 5, 5)),
-        (&"c".repeat(1 << 16), value("1", 5, 5)),
-    ] {
-        let refused = writer.push(record(key, content)).await.unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::Invalid);
-    }
-    let info = writer.finish(meta()).await.unwrap();
-    assert_eq!(open(&store.0, &info).await.meta().records, 1, "what was refused changed nothing");
-}
-
-/// A table of more than 20 MiB in several parts, with documents that are larger than a block, and than a part.
+/// A table of some 20 MB in several parts, with documents that are larger than a block, and than a part.
 async fn large(store: &Store) -> (SnapshotInfo, Model) {
     let mut model = Model::new();
     for number in 0..10_000 {

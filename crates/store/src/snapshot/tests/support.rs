@@ -1,9 +1,9 @@
 //! Snapshots to write, stores to write them in, and a backend that counts what is read of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Bound, Range};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,8 +11,8 @@ use bytes::Bytes;
 use icecore_embedded::Memory;
 use icecore_log::backend::{BlobInfo, Depth, Examination};
 use icecore_log::{
-    Backend, BlobId, Capabilities, Created, Cursor as Listing, Hash, Head, Incarnation, LogId, LogPage,
-    LogPrefix, Mode, Page, PageLimit, Result, Run, Swept, Timestamp, Version,
+    Backend, BlobId, Capabilities, Created, Cursor as Listing, Error, ErrorKind, Hash, Head, Incarnation,
+    LogId, LogPage, LogPrefix, Mode, Page, PageLimit, Result, Run, Swept, Timestamp, Version,
 };
 use proptest::prelude::*;
 
@@ -109,18 +109,35 @@ pub fn run<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
-/// Counts requests and bytes of blobs that are read.
+/// What becomes of a blob that is put.
+#[derive(Debug)]
+pub enum Put {
+    Done,
+    Fails,
+    /// Two requests carry it, and the second answers.
+    SentTwice,
+    /// Another process has put other bytes under that name.
+    Taken,
+}
+
+/// Counts requests and bytes of blobs that are read, and puts them as planned.
 #[derive(Debug, Default)]
 pub struct Counted {
     inner: Memory,
     requests: AtomicU64,
     bytes: AtomicU64,
+    puts: Mutex<VecDeque<Put>>,
 }
 
 impl Counted {
     pub fn store() -> (Arc<Self>, Store) {
         let counted = Arc::new(Self::default());
         (Arc::clone(&counted), Store::new(counted))
+    }
+
+    /// What becomes of the next blobs.
+    pub fn plan(&self, puts: impl IntoIterator<Item = Put>) {
+        self.puts.lock().unwrap().extend(puts);
     }
 
     /// Requests and bytes since the last look.
@@ -175,6 +192,13 @@ impl Backend for Counted {
     }
 
     async fn put_blob(&self, blob: &BlobId, bytes: Bytes) -> Result<bool> {
+        let planned = self.puts.lock().unwrap().pop_front();
+        match planned.unwrap_or(Put::Done) {
+            Put::Done => {}
+            Put::Fails => return Err(Error::new(ErrorKind::Unavailable, "putting a blob")),
+            Put::SentTwice => _ = self.inner.put_blob(blob, bytes.clone()).await?,
+            Put::Taken => _ = self.inner.put_blob(blob, Bytes::from_static(b"theirs")).await?,
+        }
         self.inner.put_blob(blob, bytes).await
     }
 
