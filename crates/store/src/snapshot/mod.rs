@@ -18,6 +18,8 @@ mod names;
 mod reader;
 mod record;
 mod table;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub(crate) use merge::Merged;

@@ -36,6 +36,8 @@ pub(crate) struct Writer {
     blocks: Vec<BlockEntry>,
     before: Vec<PartEntry>,
     records: u64,
+    /// A part was not put, or nobody waited until it was: without it the snapshot must never be whole.
+    lacks_part: bool,
 }
 
 impl Writer {
@@ -65,11 +67,18 @@ impl Writer {
             blocks: Vec::new(),
             before: Vec::new(),
             records: 0,
+            lacks_part: false,
         };
         if from >= to {
             return Err(writer.invalid().advise("A snapshot ends behind the version that it begins at"));
         }
         Ok(writer)
+    }
+
+    /// With other sizes, so that a few records fill many blocks and parts.
+    #[cfg(test)]
+    pub fn sizes(self, block_bytes: usize, part_bytes: usize) -> Self {
+        Self { block_bytes, part_bytes, ..self }
     }
 
     /// Adds a record. Its key follows that of the record before, as bytes.
@@ -145,6 +154,9 @@ impl Writer {
     }
 
     async fn put_part(&mut self, ending: Option<Ending>) -> Result<()> {
+        if std::mem::replace(&mut self.lacks_part, true) {
+            return Err(self.invalid().advise("A part of it was not written: begin it anew"));
+        }
         let blocks = std::mem::take(&mut self.blocks);
         let index = table::encode_index(&blocks, ending.as_ref());
         if index.len() > INDEX_BYTES_MAX || self.info.parts.len() >= PARTS_MAX {
@@ -155,6 +167,7 @@ impl Writer {
         table::put_trailer(&mut bytes, &index);
         let length = bytes.len() as u64;
         self.put(PartName::next(&self.info, ending.is_some(), length), bytes.freeze()).await?;
+        self.lacks_part = false;
         self.info.parts.push(length);
         if let Some(block) = blocks.first() {
             let (first, check) = (Arc::clone(&block.first), table::check_of(&index));
