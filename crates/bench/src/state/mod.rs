@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use crate::file::folder;
-use crate::measure::{Measure, Report, Round, spread};
+use crate::measure::{Measure, Report, Round, milliseconds, spread};
 use crate::memory::all;
 use crate::postgres::said;
 use peers::Peers;
@@ -105,6 +105,8 @@ struct Grown {
     warm: f64,
     warm_value: f64,
     cold: f64,
+    /// What of that is opening.
+    open: f64,
 }
 
 impl Bench {
@@ -176,6 +178,8 @@ impl Bench {
                 row(&format!("{what}, warm, not decoded"), "values", "warm", |grown| grown.warm_stored, "")?;
                 row(&format!("{what}, cold"), "values", "cold", |grown| grown.cold, cold_target)?;
                 row(&format!("{what}, cold"), "deltas", "cold", |grown| grown.cold, "")?;
+                let (open, ..) = spread(ours.iter().map(|grown| grown.open).collect());
+                report.fact(&format!("{what}, cold: opening the store, of that"), &milliseconds(open), "");
             }
         }
         Ok(())
@@ -202,10 +206,11 @@ impl Bench {
         let warm_value = median(WARM_READS, async || latest(&log).await?.value().map(drop)).await?;
         store.shut_down().await?;
         drop((log, store));
-        let mut cold = Vec::new();
+        let (mut cold, mut open) = (Vec::new(), Vec::new());
         for _ in 0..COLD_READS {
             let started = Instant::now();
             let store = two.open().await?;
+            open.push(started.elapsed().as_secs_f64());
             drop(latest(&store.log(self::log("growing")?)).await?.read::<Vec<Turn>>()?);
             cold.push(started.elapsed().as_secs_f64());
             store.shut_down().await?;
@@ -219,6 +224,7 @@ impl Bench {
             warm,
             warm_value,
             cold: spread(cold).0,
+            open: spread(open).0,
         })
     }
 
