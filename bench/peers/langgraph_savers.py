@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,18 +136,20 @@ class Thread:
         self.saver.put_writes(self.config, [(CHANNEL, value)], task_id=f"{self.name}-{self.step}")
 
 
-def grow_values(saver: BaseCheckpointSaver, turns: list[Any]) -> None:
+def grow_values(saver: BaseCheckpointSaver, turns: list[Any]) -> list[Any]:
     """A channel that is stored whole with each checkpoint, which is what LangGraph does unless told otherwise."""
-    thread, conversation = Thread(saver, "growing"), []
+    thread, conversation, checkpoints = Thread(saver, "growing"), [], []
     for turn in turns:
         conversation.append(turn)
         thread.put({CHANNEL: conversation})
         thread.put_writes(turn)
+        checkpoints.append(thread.config)
+    return checkpoints
 
 
-def grow_deltas(saver: BaseCheckpointSaver, turns: list[Any]) -> None:
+def grow_deltas(saver: BaseCheckpointSaver, turns: list[Any]) -> list[Any]:
     """A DeltaChannel (beta): checkpoints hold its value every so often, and the writes between are replayed."""
-    thread, conversation, updates = Thread(saver, "growing"), [], 0
+    thread, conversation, checkpoints, updates = Thread(saver, "growing"), [], [], 0
     thread.put({})
     for turn in turns:
         # They belong to the checkpoint before the one that they lead to.
@@ -157,15 +160,19 @@ def grow_deltas(saver: BaseCheckpointSaver, turns: list[Any]) -> None:
         updates = 0 if is_due else updates
         values = {CHANNEL: _DeltaSnapshot(conversation)} if is_due else {}
         thread.put(values, {"counters_since_delta_snapshot": {CHANNEL: [updates, updates]}})
+        checkpoints.append(thread.config)
+    return checkpoints
 
 
-def read_values(saver: BaseCheckpointSaver) -> list[Any]:
-    found = saver.get_tuple({"configurable": {"thread_id": "growing", "checkpoint_ns": ""}})
-    return found.checkpoint["channel_values"][CHANNEL]
+LATEST = {"configurable": {"thread_id": "growing", "checkpoint_ns": ""}}
 
 
-def read_deltas(saver: BaseCheckpointSaver) -> list[Any]:
-    found = saver.get_tuple({"configurable": {"thread_id": "growing", "checkpoint_ns": ""}})
+def read_values(saver: BaseCheckpointSaver, config: Any = LATEST) -> list[Any]:
+    return saver.get_tuple(config).checkpoint["channel_values"][CHANNEL]
+
+
+def read_deltas(saver: BaseCheckpointSaver, config: Any = LATEST) -> list[Any]:
+    found = saver.get_tuple(config)
     seed = found.checkpoint["channel_values"].get(CHANNEL)
     if seed is not None:
         return seed.value
@@ -189,14 +196,24 @@ def growing(places: dict[str, Callable[[str], Place]], turns: list[Any]) -> dict
             with place.saver() as saver:
                 saver.setup()
                 started = time.perf_counter()
-                grow(saver, turns)
+                checkpoints = grow(saver, turns)
                 elapsed = time.perf_counter() - started
             stored = place.bytes()
+            middle = len(turns) * 3 // 4
+            then = partial(read, config=checkpoints[middle - 1])
             with place.saver() as saver:
                 assert read(saver) == turns
                 warm = statistics.median(seconds_of(read, saver) for _ in range(WARM_READS))
+                assert then(saver) == turns[:middle]
+                past = statistics.median(seconds_of(then, saver) for _ in range(WARM_READS))
             cold = statistics.median(seconds_of_anew(read, place) for _ in range(COLD_READS))
-            measured[f"{system} {channel}"] = {"seconds": elapsed, "bytes": stored, "warm": warm, "cold": cold}
+            measured[f"{system} {channel}"] = {
+                "seconds": elapsed,
+                "bytes": stored,
+                "warm": warm,
+                "past": past,
+                "cold": cold,
+            }
             measured[f"{system} durability"] = place.durability()
             place.drop()
     return measured

@@ -10,14 +10,14 @@ mod workload;
 
 use std::time::Instant;
 
-use icecore::{Changes, Document, Error, ErrorKind, Event, Json, Log, LogId, Result, Store};
+use icecore::{At, Changes, Document, Error, ErrorKind, Event, Json, Log, LogId, Result, Store, Version};
 use icecore_services::postgres::Server;
 use serde::Serialize;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use crate::file::folder;
-use crate::measure::{Measure, Report, Round, spread};
+use crate::measure::{Measure, Report, Round, milliseconds, spread};
 use crate::memory::all;
 use crate::postgres::said;
 use peers::Peers;
@@ -104,7 +104,10 @@ struct Grown {
     warm_stored: f64,
     warm: f64,
     warm_value: f64,
+    past: f64,
     cold: f64,
+    /// What of that is opening.
+    open: f64,
 }
 
 impl Bench {
@@ -174,8 +177,13 @@ impl Bench {
                 row(&format!("{what}, warm"), "deltas", "warm", |grown| grown.warm, "")?;
                 row(&format!("{what}, warm, any JSON"), "values", "warm", |grown| grown.warm_value, "")?;
                 row(&format!("{what}, warm, not decoded"), "values", "warm", |grown| grown.warm_stored, "")?;
+                let past = format!("{name}, its state at turn {}, by then past", TURNS * 3 / 4);
+                row(&past, "values", "past", |grown| grown.past, "")?;
+                row(&past, "deltas", "past", |grown| grown.past, "")?;
                 row(&format!("{what}, cold"), "values", "cold", |grown| grown.cold, cold_target)?;
                 row(&format!("{what}, cold"), "deltas", "cold", |grown| grown.cold, "")?;
+                let (open, ..) = spread(ours.iter().map(|grown| grown.open).collect());
+                report.fact(&format!("{what}, cold: opening the store, of that"), &milliseconds(open), "");
             }
         }
         Ok(())
@@ -200,12 +208,22 @@ impl Bench {
         let warm_stored = median(WARM_READS, async || latest(&log).await.map(drop)).await?;
         let warm = median(WARM_READS, async || latest(&log).await?.read::<Vec<Turn>>().map(drop)).await?;
         let warm_value = median(WARM_READS, async || latest(&log).await?.value().map(drop)).await?;
+        // Two commits a turn.
+        let middle = Version(2 * (TURNS * 3 / 4) as u64);
+        let past = async || {
+            let state = log.state_at(At::Version(middle)).await?;
+            let found = state.get(DOCUMENT).map(Document::read::<Vec<Turn>>).transpose()?;
+            assert!(found.is_some_and(|found| found.len() == TURNS * 3 / 4), "it is of another version");
+            Ok(())
+        };
+        let past = median(WARM_READS, past).await?;
         store.shut_down().await?;
         drop((log, store));
-        let mut cold = Vec::new();
+        let (mut cold, mut open) = (Vec::new(), Vec::new());
         for _ in 0..COLD_READS {
             let started = Instant::now();
             let store = two.open().await?;
+            open.push(started.elapsed().as_secs_f64());
             drop(latest(&store.log(self::log("growing")?)).await?.read::<Vec<Turn>>()?);
             cold.push(started.elapsed().as_secs_f64());
             store.shut_down().await?;
@@ -218,7 +236,9 @@ impl Bench {
             warm_stored,
             warm,
             warm_value,
+            past,
             cold: spread(cold).0,
+            open: spread(open).0,
         })
     }
 

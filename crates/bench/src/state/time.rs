@@ -56,33 +56,42 @@ impl Bench {
         turns: &[Vec<u8>],
     ) -> Result<()> {
         const SHORT: usize = 100;
-        let store = place.open().await?;
-        for (name, count) in [("long", commits()), ("short", SHORT), ("other", 1)] {
-            let log = store.log(log(name)?);
-            for end in 1..=count {
-                put(&log, list(&turns[end.saturating_sub(WINDOW)..end])).await?;
-            }
-        }
-        store.shut_down().await?;
-        let (mut cold, mut warm) = (Vec::new(), Vec::new());
-        // A read is short, and a store is opened for each.
-        for _ in 0..report.rounds() * 5 {
-            let mut seconds = Vec::new();
-            for name in ["long", "short"] {
-                let store = place.open().await?;
-                // What a store does once, whatever it reads first.
-                store.log(log("other")?).state().await?;
+        // What is read depends on how far the last snapshot is behind: both logs are read at four lengths, so far apart.
+        const APART: usize = 64;
+        const PHASES: usize = 4;
+        let nothing = vec![Round { ours: 0.0, yardstick: 0.0 }; report.rounds() * 3];
+        let (mut cold, mut warm) = (nothing.clone(), nothing);
+        for phase in 0..PHASES {
+            let store = place.open().await?;
+            let more = APART * phase;
+            for (name, count) in [("long", commits()), ("short", SHORT), ("other", 1)] {
                 let log = store.log(log(name)?);
-                for _ in 0..2 {
-                    let started = Instant::now();
-                    let state = log.state().await?;
-                    seconds.push(started.elapsed().as_secs_f64());
-                    assert!(state.get(DOCUMENT).is_some(), "there is no document");
+                let begin = if phase == 0 { 1 } else { count + more - APART + 1 };
+                for end in begin..=count + more {
+                    put(&log, list(&turns[end.saturating_sub(WINDOW)..end])).await?;
                 }
-                store.shut_down().await?;
             }
-            cold.push(Round { ours: seconds[0], yardstick: seconds[2] });
-            warm.push(Round { ours: seconds[1], yardstick: seconds[3] });
+            store.shut_down().await?;
+            for (cold, warm) in cold.iter_mut().zip(&mut warm) {
+                let mut seconds = Vec::new();
+                for name in ["long", "short"] {
+                    let store = place.open().await?;
+                    // What a store does once, whatever it reads first.
+                    store.log(log("other")?).state().await?;
+                    let log = store.log(log(name)?);
+                    for _ in 0..2 {
+                        let started = Instant::now();
+                        let state = log.state().await?;
+                        seconds.push(started.elapsed().as_secs_f64());
+                        assert!(state.get(DOCUMENT).is_some(), "there is no document");
+                    }
+                    store.shut_down().await?;
+                }
+                for (round, read) in [(cold, 0), (warm, 1)] {
+                    round.ours += seconds[read] / PHASES as f64;
+                    round.yardstick += seconds[read + 2] / PHASES as f64;
+                }
+            }
         }
         let what = format!("{}, the state of a log of {} commits", system.name(), commits());
         let short = format!("of {SHORT} commits");
