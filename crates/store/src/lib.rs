@@ -77,6 +77,9 @@ pub struct Settings {
     pub snapshot_commits: u64,
     /// The least number of bytes that a log grows by between two snapshots that are kept, for reads of the past: 64 KiB. If the one before is larger, its bytes.
     pub snapshot_bytes: u64,
+    /// Of documents whose snapshots have more bytes than this, one document or a page is read without the rest; what is smaller is read, and kept in memory, as a
+    /// whole: 1 MiB. With 0, whatever has a snapshot is read in parts.
+    pub whole_state_bytes_max: u64,
     /// How many id runs of one tier are merged into one of the next: 8.
     pub id_run_merge: usize,
 }
@@ -95,6 +98,7 @@ impl Default for Settings {
             state_eviction: state::Eviction::default(),
             snapshot_commits: 256,
             snapshot_bytes: 64 << 10,
+            whole_state_bytes_max: 1 << 20,
             id_run_merge: 8,
         }
     }

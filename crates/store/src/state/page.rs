@@ -14,9 +14,6 @@ use crate::state::fold::{self, GONE_MAX, LOOK_BACK};
 use crate::state::overlay::Overlay;
 use crate::state::upkeep;
 
-/// Snapshots of more bytes are not read as a whole for one document.
-const WHOLE_BYTES_MAX: u64 = 1 << 20;
-
 /// Some of a log's documents, in order of their keys.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DocumentPage {
@@ -138,7 +135,7 @@ impl Log {
             None => {
                 let header = self.decode(head)?;
                 let layers = self.layers(&header, head.version).await?;
-                if layers.bytes() <= WHOLE_BYTES_MAX {
+                if layers.bytes() <= inner.settings.whole_state_bytes_max {
                     return Ok(None);
                 }
                 Overlay::over(layers, self.chain(&header).await?, header.base)
