@@ -75,6 +75,15 @@ impl Cursor {
         }
     }
 
+    /// Reads all that is left, to see whether it is whole.
+    ///
+    /// # Errors
+    /// As [`Cursor::next`].
+    pub async fn pass_over(mut self, backend: &dyn Backend) -> Result<()> {
+        while self.next(backend).await?.is_some() {}
+        Ok(())
+    }
+
     /// Reads the next block; `false` behind the last.
     async fn load(&mut self, backend: &dyn Backend) -> Result<bool> {
         let mut of = match self.of.take() {

@@ -7,12 +7,12 @@ use icecore_log::{Timestamp, Version};
 
 use super::table::{Damage, Input};
 
-/// Where a document stands among those of its log, in the order in which each was first put.
+/// Where a document stands among those of its log, in the order in which each was first put: which change put it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Place {
-    /// The commit that first put it.
+    /// The commit.
     pub version: u64,
-    /// Which of that commit's new documents it is.
+    /// Which of that commit's changes it was.
     pub index: u32,
 }
 

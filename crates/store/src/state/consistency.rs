@@ -51,11 +51,23 @@ impl Log {
 
 impl Token {
     /// Whether what was read has come as far.
-    pub(crate) fn is_seen_by(&self, version: Version) -> bool {
-        version >= self.version
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] if that version is another commit here, as far as it shows.
+    pub(crate) fn is_seen_by(&self, state: &State) -> Result<bool> {
+        if state.version == self.version {
+            self.check(state.hash)?;
+        }
+        Ok(state.version >= self.version)
     }
 
-    pub(crate) fn not_there(&self, found: Version) -> Error {
+    /// # Errors
+    /// As [`Token::is_seen_by`]; [`ErrorKind::Unavailable`] if it has not come as far.
+    pub(crate) fn must_be_seen_by(&self, state: &State) -> Result<()> {
+        if self.is_seen_by(state)? { Ok(()) } else { Err(self.not_there(state.version)) }
+    }
+
+    fn not_there(&self, found: Version) -> Error {
         Error::new(ErrorKind::Unavailable, "reading a log's state")
             .with("log", &self.log)
             .with("version", self.version)
@@ -63,9 +75,7 @@ impl Token {
             .advise("What the token has seen is not here: it may come, or it was lost by a fail-over")
     }
 
-    /// # Errors
-    /// [`ErrorKind::Corrupt`] if that version is another commit here.
-    pub(crate) fn check(&self, found: Hash) -> Result<()> {
+    fn check(&self, found: Hash) -> Result<()> {
         if self.hash.is_none_or(|hash| hash == found) {
             return Ok(());
         }

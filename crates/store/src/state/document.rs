@@ -81,8 +81,6 @@ pub struct State {
     /// The hash of its last commit; zeros before the first.
     pub hash: Hash,
     documents: BTreeMap<Arc<str>, Placed>,
-    /// The place of the last new one.
-    last: Place,
     bytes: usize,
 }
 
@@ -153,8 +151,8 @@ impl State {
     /// With this document alone.
     pub(crate) fn only(&self, key: &str) -> Self {
         let mut only = self.without_documents();
-        if let Some(Document { json, version, at }) = self.get(key) {
-            only.set(key, json.clone(), *version, *at);
+        if let Some(content) = self.content(key, false) {
+            only.take_in(Record { key: key.into(), content });
         }
         only
     }
@@ -169,16 +167,16 @@ impl State {
         (self.documents, self.bytes) = (BTreeMap::new(), 0);
     }
 
-    /// What an event does to the documents.
-    pub(crate) fn apply(&mut self, event: DocumentEvent, version: Version, at: Timestamp) -> Result<()> {
+    /// What an event does to the documents. `place` is its commit, and which change it is in there.
+    pub(crate) fn apply(&mut self, event: DocumentEvent, place: Place, at: Timestamp) -> Result<()> {
         match event {
-            DocumentEvent::Put { key, json } => self.set(&key, json, version, at),
+            DocumentEvent::Put { key, json } => self.set(&key, json, place, at),
             DocumentEvent::Patch { key, patch } => {
                 let patched = match self.get(&key) {
                     Some(document) => merged(document.value()?, &patch)?,
                     None => merged(Value::Null, &patch)?,
                 };
-                self.set(&key, patched, version, at);
+                self.set(&key, patched, place, at);
             }
             DocumentEvent::Edit { key, edit, beside } => {
                 let edit = Edit::parse(&edit)?;
@@ -190,7 +188,7 @@ impl State {
                 self.bytes -= document.json.len();
                 edit.apply(&mut document.json, &beside)?;
                 self.bytes += document.json.len();
-                (document.version, document.at) = (version, at);
+                (document.version, document.at) = (Version(place.version), at);
             }
             DocumentEvent::Delete { key } => self.remove(&key),
         }
@@ -221,19 +219,16 @@ impl State {
         Some(Content::Value { json: json.clone(), version: *version, at: *at, place: *place, is_anew })
     }
 
-    fn set(&mut self, key: &str, json: Bytes, version: Version, at: Timestamp) {
+    fn set(&mut self, key: &str, json: Bytes, place: Place, at: Timestamp) {
         self.bytes += json.len();
-        let document = Document { json, version, at };
+        let document = Document { json, version: Version(place.version), at };
         if let Some(placed) = self.documents.get_mut(key) {
             self.bytes -= placed.document.json.len();
             placed.document = document;
             return;
         }
         self.bytes += key.len() + DOCUMENT_BYTES;
-        // Places are taken in the order of commits, and within a commit in that of its events.
-        let index = if self.last.version == version.0 { self.last.index + 1 } else { 0 };
-        self.last = Place { version: version.0, index };
-        self.documents.insert(key.into(), Placed { document, place: self.last });
+        self.documents.insert(key.into(), Placed { document, place });
     }
 
     fn remove(&mut self, key: &str) {

@@ -9,6 +9,7 @@ use icecore_log::{
 use crate::chain::Chain;
 use crate::pages::Pages;
 use crate::read::Range;
+use crate::snapshot::Place;
 use crate::state::cache::Slot;
 use crate::state::consistency::{Consistency, Token};
 use crate::state::document::{Document, State};
@@ -69,16 +70,13 @@ impl Log {
 
     async fn fold_at_least(&self, token: &Token) -> Result<Folded> {
         token.check_log(&self.id)?;
-        let mut folded = self.fold_local().await?.filter(|folded| token.is_seen_by(folded.state.version));
-        if folded.is_none() {
-            folded = Some(self.fold_strong().await?).filter(|folded| token.is_seen_by(folded.state.version));
+        if let Some(folded) = self.fold_local().await?
+            && token.is_seen_by(&folded.state)?
+        {
+            return Ok(folded);
         }
-        let Some(folded) = folded else {
-            return Err(token.not_there(self.raw_head().await?.map_or(Version::ZERO, |head| head.version)));
-        };
-        if token.version == folded.state.version {
-            token.check(folded.state.hash)?;
-        }
+        let folded = self.fold_strong().await?;
+        token.must_be_seen_by(&folded.state)?;
         Ok(folded)
     }
 
@@ -256,10 +254,11 @@ pub(crate) fn take_up(
     if header.flags.base {
         state.clear();
     }
-    for (_, change) in entries.iter().flat_map(|entry| event::changes(&entry.events)) {
+    let changes = entries.iter().flat_map(|entry| event::changes(&entry.events));
+    for ((_, change), index) in changes.zip(0..) {
         if is_wanted(&change) {
             let at = |error: Error| error.with("log", log).with("version", header.version);
-            state.apply(change, header.version, header.at).map_err(at)?;
+            state.apply(change, Place { version: header.version.0, index }, header.at).map_err(at)?;
         }
     }
     (state.version, state.at, state.hash) = (header.version, Some(header.at), hash);

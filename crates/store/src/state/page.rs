@@ -100,28 +100,46 @@ impl Log {
 
     async fn look(&self) -> Result<Look> {
         let slot = self.store.0.states.slot(&self.id);
+        let is_fresh = |state: &State| match &self.consistency {
+            Consistency::Strong => Ok(false),
+            Consistency::AtLeast(token) => token.is_seen_by(state),
+            Consistency::Eventual => Ok(true),
+        };
+        if let Consistency::AtLeast(token) = &self.consistency {
+            token.check_log(&self.id)?;
+        }
         if self.consistency != Consistency::Strong {
             let overlay = Arc::clone(&slot.overlay).lock_owned().await;
-            let is_enough = match (&self.consistency, overlay.as_ref()) {
-                (Consistency::AtLeast(token), Some(overlay)) => token.is_seen_by(overlay.version()),
-                (_, overlay) => overlay.is_some(),
-            };
-            if is_enough {
+            if let Some(part) = overlay.as_ref()
+                && is_fresh(&part.state)?
+            {
                 return Ok(Look::Part(overlay));
             }
-        }
-        if self.consistency != Consistency::Strong || slot.folded.lock().await.is_some() {
-            return Ok(Look::Whole(self.fold_head().await?.state));
+            if let Some(folded) = self.fold_local().await?
+                && is_fresh(&folded.state)?
+            {
+                return Ok(Look::Whole(folded.state));
+            }
         }
         let head = self.raw_head().await?;
+        let is_whole = slot.folded.lock().await.is_some();
         let part = match &head {
-            Some(head) => self.part(head, &slot).await?,
-            None => None,
+            Some(head) if !is_whole => self.part(head, &slot).await?,
+            _ => None,
         };
-        match part {
-            Some(part) => Ok(Look::Part(part)),
-            None => Ok(Look::Whole(self.fold_at(head.as_ref()).await?.state)),
+        let found = match part {
+            Some(part) => Look::Part(part),
+            None => Look::Whole(self.fold_at(head.as_ref()).await?.state),
+        };
+        if let Consistency::AtLeast(token) = &self.consistency {
+            match &found {
+                Look::Whole(state) => token.must_be_seen_by(state)?,
+                Look::Part(part) => {
+                    part.as_ref().map_or(Ok(()), |part| token.must_be_seen_by(&part.state))?
+                }
+            }
         }
+        Ok(found)
     }
 
     /// What came behind the snapshots of a large state; `None` if it is none, or they cannot be read.

@@ -142,25 +142,33 @@ async fn write(log: &Log, bytes: u64) -> Result<Looked> {
         if let Some(next) = spacing.not_yet(inner, commits, bytes) {
             return Ok(Looked::NotYet(next));
         }
-        let top = layers.as_slice().last().map(|top| top.info().clone());
-        let overlay = match log.overlay(layers, &header, head.version).await {
-            Err(error) if error.kind() == ErrorKind::Corrupt => match top {
-                // It is damaged or of another history; if it is the log that is damaged, then nothing is lost with it either.
-                Some(top) => {
-                    snapshot::delete(inner, &log.id, &top).await?;
-                    continue;
-                }
-                None => return Err(error),
-            },
-            overlay => overlay?,
-        };
-        if let Some(next) = spacing.not_yet(inner, commits, overlay.log_bytes) {
-            return Ok(Looked::NotYet(next));
+        let overlay = log.overlay(layers.clone(), &header, head.version).await;
+        match spacing.write(log, overlay, commits).await {
+            Err(error) if error.kind() == ErrorKind::Corrupt && !layers.is_empty() => {
+                delete_damaged(log, &layers).await?;
+            }
+            done => return done,
         }
-        let (writing, next) = spacing.plan(inner, &overlay);
-        let written = writing.write(log, &overlay).await?;
-        remove_covered(log, &written).await?;
-        return Ok(Looked::Wrote(next));
+    }
+}
+
+/// Deletes those that cannot be read, or, if all can be, the newest: it is of another history. If it is the log that is damaged, then
+/// nothing is lost with it either.
+async fn delete_damaged(log: &Log, layers: &Layers) -> Result<()> {
+    let inner = &log.store.0;
+    let mut is_any_damaged = false;
+    for layer in layers.as_slice() {
+        match layer.cursor(Bound::Unbounded).reading_to_the_end().pass_over(&*inner.backend).await {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                is_any_damaged = true;
+                snapshot::delete(inner, &log.id, layer.info()).await?;
+            }
+            passed => passed?,
+        }
+    }
+    match layers.as_slice().last() {
+        Some(top) if !is_any_damaged => snapshot::delete(inner, &log.id, top.info()).await,
+        _ => Ok(()),
     }
 }
 
@@ -235,6 +243,18 @@ impl Spacing {
             bytes: self.kept_bytes.saturating_sub(self.grown.saturating_add(bytes)),
         };
         (left.commits > 0 && left.bytes > 0).then_some(left)
+    }
+
+    /// Writes it, if it is due now that it is known what comes on top.
+    async fn write(&self, log: &Log, overlay: Result<Overlay>, commits: u64) -> Result<Looked> {
+        let (inner, overlay) = (&log.store.0, overlay?);
+        if let Some(next) = self.not_yet(inner, commits, overlay.log_bytes) {
+            return Ok(Looked::NotYet(next));
+        }
+        let (writing, next) = self.plan(inner, &overlay);
+        let written = writing.write(log, &overlay).await?;
+        remove_covered(log, &written).await?;
+        Ok(Looked::Wrote(next))
     }
 
     /// What is to be written, and what may come before the next.

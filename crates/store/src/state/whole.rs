@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use icecore_log::{Error, ErrorKind, Event, Result};
 
 use crate::read::{Reader, RecordedCommit};
+use crate::snapshot::Place;
 use crate::state::At;
 use crate::state::document::State;
 use crate::state::event::{self, DocumentEvent};
@@ -120,18 +121,21 @@ impl WholeReader<'_> {
             known.clear();
         }
         let at = |error: Error| error.with("log", self.reader.log_id()).with("version", commit.version);
+        let mut places = (0..).map(|index| Place { version: commit.version.0, index });
         for entry in entries {
-            let changes: Vec<_> =
-                event::changes(&entry.events).filter(|(_, change)| is_wanted(change)).collect();
-            for (place, change) in changes {
+            let changes: Vec<_> = event::changes(&entry.events)
+                .zip(&mut places)
+                .filter(|((_, change), _)| is_wanted(change))
+                .collect();
+            for ((index, change), place) in changes {
                 let key = change.key().to_owned();
                 let is_edit = matches!(change, DocumentEvent::Edit { .. });
-                known.apply(change, commit.version, commit.header.at).map_err(at)?;
+                known.apply(change, place, commit.header.at).map_err(at)?;
                 if is_edit && let Some(document) = known.get(&key) {
                     let put = DocumentEvent::Put { key, json: document.json.clone() }.into_event();
                     bytes += put.data.len();
-                    entry.events[place] =
-                        Event { kind: put.kind, data: put.data, ..entry.events[place].clone() };
+                    entry.events[index] =
+                        Event { kind: put.kind, data: put.data, ..entry.events[index].clone() };
                 }
             }
         }
