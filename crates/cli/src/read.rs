@@ -26,6 +26,9 @@ pub struct Args {
     /// At most so many events
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
+    /// Edits of documents as they are stored, not as the puts that they were
+    #[arg(long)]
+    stored: bool,
 }
 
 pub async fn run(args: &Args, store: &Store, output: &mut Output) -> Result<ExitCode> {
@@ -46,11 +49,11 @@ pub async fn run(args: &Args, store: &Store, output: &mut Output) -> Result<Exit
         Some(Point::Time(time)) => Some(log.version_at(time).await?.unwrap_or(Version::ZERO)),
     };
     let mut left = args.limit.unwrap_or(u64::MAX);
-    let mut reader = log.read(range);
+    let (mut stored, mut whole) = (log.read(range), log.read(range).whole());
     let mut is_empty = true;
     // The first page is read in any case: that there is no such log is told also with a limit of 0.
     loop {
-        let page = reader.next_page().await?;
+        let page = if args.stored { stored.next_page().await? } else { whole.next_page().await? };
         if page.is_empty() || left == 0 {
             break;
         }

@@ -99,7 +99,7 @@ impl NativeLog {
         let range = Range { from: from.map(Number::version), to: to.map(Number::version), reverse };
         NativeStream::new(move |pages| async move {
             let log = log.await?;
-            let mut reader = log.read(range);
+            let mut reader = log.read(range).whole();
             loop {
                 let page = reader.next_page().await?;
                 let is_last = page.is_empty();

@@ -230,12 +230,11 @@ pub(crate) fn keep_up(inner: &Arc<Inner>, active: &Arc<Active>, state: &mut Mute
         return;
     };
     let incarnation = tip.incarnation;
-    let Some((versions, ids)) = state.ids.begin_run(inner.settings.id_run_ids.max(1)) else {
+    let Some((versions, ids, working)) = state.ids.begin_run(inner.settings.id_run_ids.max(1)) else {
         return;
     };
     let (inner, active) = (Arc::clone(inner), Arc::clone(active));
     tokio::spawn(async move {
-        let _writing = Writing(Arc::clone(&active));
         let written = write(&inner, &active.id, incarnation, versions, ids.iter());
         let Ok(run) = written.await else {
             // It is tried again after a later commit.
@@ -247,16 +246,8 @@ pub(crate) fn keep_up(inner: &Arc<Inner>, active: &Arc<Active>, state: &mut Mute
         if let Ok(Some(merged)) = merge(&inner, &active.id, runs).await {
             lock(&active.state).ids.merged(run, merged);
         }
+        drop(working);
     });
-}
-
-/// Lets the next run be written, however the writing of this one ends.
-struct Writing(Arc<Active>);
-
-impl Drop for Writing {
-    fn drop(&mut self) {
-        lock(&self.0.state).ids.stop_writing();
-    }
 }
 
 /// Merges the last runs if they are of one size; the new list if it did.

@@ -12,6 +12,7 @@ use icecore_log::{EntryId, Error, ErrorKind, Header, LogId, PageLimit, Result, V
 
 use crate::append::Receipt;
 use crate::appender::{Active, Known, Tip};
+use crate::busy::{Busy, Working};
 use crate::id_runs::{self, RunInfo};
 use crate::{Inner, Log, lock, open};
 
@@ -68,7 +69,7 @@ pub(crate) struct Ids {
     /// Of the commits through this version some were trimmed before their ids were in a run: of an id that is not found
     /// nobody can say any more that it never was there. Zero if there are none.
     hole: Version,
-    is_writing: bool,
+    writing: Busy,
 }
 
 impl Ids {
@@ -139,14 +140,14 @@ impl Ids {
     }
 
     /// What the next run is to hold, if enough is only in memory and none is being written.
-    pub(crate) fn begin_run(&mut self, enough: usize) -> Option<(RangeInclusive<Version>, Tags)> {
+    pub(crate) fn begin_run(&self, enough: usize) -> Option<(RangeInclusive<Version>, Tags, Working)> {
         let commits = self.through.0 - self.runs_through.0;
         let due = self.current.len() >= enough || (commits >= enough as u64 && !self.current.is_empty());
-        if !self.loaded || self.is_writing || !due || commits > u64::from(u32::MAX) {
+        if !self.loaded || !due || commits > u64::from(u32::MAX) {
             return None;
         }
-        self.is_writing = true;
-        Some((self.runs_through.next()..=self.through, self.current.clone()))
+        let working = self.writing.begin()?;
+        Some((self.runs_through.next()..=self.through, self.current.clone(), working))
     }
 
     /// The run was written: its ids need not be in memory for long. All runs, unless they were read anew meanwhile.
@@ -170,10 +171,6 @@ impl Ids {
         if self.loaded && self.runs_through.0 == last.to {
             self.runs = runs;
         }
-    }
-
-    pub(crate) fn stop_writing(&mut self) {
-        self.is_writing = false;
     }
 }
 

@@ -18,6 +18,7 @@
 
 pub mod append;
 mod appender;
+mod busy;
 pub mod chain;
 pub mod copy;
 mod id_runs;

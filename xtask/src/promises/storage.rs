@@ -481,9 +481,9 @@ pub const STORAGE: &[Promise] = &[
         package: "icecore-store",
         test: "racing_transactions_lose_no_update",
         broken: "a transaction is appended whatever came between",
-        file: STORE_TRANSACT,
-        find: "Expect::Version(before.version)",
-        replace: "Expect::Any",
+        file: "crates/store/src/append.rs",
+        find: "let sealed = self.seal_changes(changes, entry, shortened)?;\n        self.enqueue_sealed(sealed, Expect::Version(before.version), false).await",
+        replace: "let sealed = self.seal_changes(changes, entry, shortened)?;\n        self.enqueue_sealed(sealed, Expect::Any, false).await",
     },
     Promise {
         promise: "A transaction with an id is committed once, whatever the state is when it is tried again.",

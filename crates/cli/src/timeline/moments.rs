@@ -56,7 +56,7 @@ impl Moments {
             let mut moments = Vec::new();
             if log.head().await?.is_some() {
                 is_found = true;
-                let mut reader = log.read(Range::default());
+                let mut reader = log.read(Range::default()).whole();
                 loop {
                     match reader.next_page().await {
                         Ok(page) if page.is_empty() => break,

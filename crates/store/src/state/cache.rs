@@ -31,7 +31,7 @@ pub struct CachedStates {
     pub states: u64,
     /// About how many bytes they take.
     pub bytes: u64,
-    /// Reads that found the state of their log, whether it had to go on or not.
+    /// Reads of whole states that found one in memory, whether it had to go on or not.
     pub hits: u64,
     /// Reads that did not.
     pub misses: u64,
@@ -55,7 +55,10 @@ pub(crate) struct Slot {
     pub overlay: Arc<tokio::sync::Mutex<Option<Overlay>>>,
     /// Commits of this process that came behind it: they need not be read.
     won: Mutex<Won>,
-    bytes: AtomicUsize,
+    /// What the state takes.
+    state_bytes: AtomicUsize,
+    /// What all of it took when it was weighed last.
+    weighed: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -85,7 +88,7 @@ impl States {
             Eviction::LeastRecent => EvictionPolicy::lru(),
         };
         let weigh = |log: &LogId, slot: &Arc<Slot>| {
-            let bytes = slot.bytes.load(Ordering::Relaxed) + log.as_str().len() + SLOT_BYTES;
+            let bytes = slot.weighed.load(Ordering::Relaxed) + log.as_str().len() + SLOT_BYTES;
             u32::try_from(bytes).unwrap_or(u32::MAX)
         };
         let cache = Cache::builder()
@@ -128,10 +131,19 @@ impl States {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Weighs a slot anew, if its state has become another size.
-    pub fn weigh(&self, log: &LogId, slot: &Arc<Slot>, bytes: usize) {
-        let before = slot.bytes.swap(bytes, Ordering::Relaxed);
-        if before.abs_diff(bytes) > before / 16 {
+    /// Says what the state of a slot takes.
+    pub fn weigh(&self, log: &LogId, slot: &Arc<Slot>, state_bytes: usize) {
+        slot.state_bytes.store(state_bytes, Ordering::Relaxed);
+        let won_bytes = lock(&slot.won).bytes;
+        self.weigh_anew(log, slot, won_bytes);
+    }
+
+    /// Weighs a slot, if it has become another size since it was weighed last.
+    fn weigh_anew(&self, log: &LogId, slot: &Arc<Slot>, won_bytes: usize) {
+        let bytes = slot.state_bytes.load(Ordering::Relaxed) + won_bytes;
+        let weighed = slot.weighed.load(Ordering::Relaxed);
+        if weighed.abs_diff(bytes) > weighed / 16 {
+            slot.weighed.store(bytes, Ordering::Relaxed);
             self.cache.insert(log.clone(), Arc::clone(slot));
         }
     }
@@ -139,7 +151,12 @@ impl States {
     /// Leaves a commit that this process has just made with the state that it follows.
     pub fn follow(&self, log: &LogId, commit: &StoredCommit) {
         if let Some(slot) = self.cache.get(log) {
-            lock(&slot.won).push(commit);
+            let won_bytes = {
+                let mut won = lock(&slot.won);
+                won.push(commit);
+                won.bytes
+            };
+            self.weigh_anew(log, &slot, won_bytes);
         }
     }
 }

@@ -50,21 +50,20 @@ impl Log {
 }
 
 impl Token {
-    /// Whether what was read has come as far.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Corrupt`] if that version is another commit here, as far as it shows.
-    pub(crate) fn is_seen_by(&self, state: &State) -> Result<bool> {
-        if state.version == self.version {
-            self.check(state.hash)?;
-        }
-        Ok(state.version >= self.version)
+    /// Whether a state has come as far; in the same history, as far as it shows.
+    pub(crate) fn is_seen_by(&self, state: &State) -> bool {
+        let is_same = |hash| state.version != self.version || hash == state.hash;
+        state.version >= self.version && self.hash.is_none_or(is_same)
     }
 
     /// # Errors
-    /// As [`Token::is_seen_by`]; [`ErrorKind::Unavailable`] if it has not come as far.
+    /// [`ErrorKind::Unavailable`] if it has not come as far; [`ErrorKind::Corrupt`] if another commit stands there.
     pub(crate) fn must_be_seen_by(&self, state: &State) -> Result<()> {
-        if self.is_seen_by(state)? { Ok(()) } else { Err(self.not_there(state.version)) }
+        match self.is_seen_by(state) {
+            true => Ok(()),
+            false if state.version < self.version => Err(self.not_there(state.version)),
+            false => Err(self.lost(state.hash)),
+        }
     }
 
     fn not_there(&self, found: Version) -> Error {
@@ -75,16 +74,13 @@ impl Token {
             .advise("What the token has seen is not here: it may come, or it was lost by a fail-over")
     }
 
-    fn check(&self, found: Hash) -> Result<()> {
-        if self.hash.is_none_or(|hash| hash == found) {
-            return Ok(());
-        }
-        Err(Error::new(ErrorKind::Corrupt, "reading a log's state")
+    fn lost(&self, found: Hash) -> Error {
+        Error::new(ErrorKind::Corrupt, "reading a log's state")
             .with("log", &self.log)
             .with("version", self.version)
             .with("expected", self.hash.unwrap_or_default())
             .with("found", found)
-            .advise("The history that the token has seen was lost: another commit stands in its place"))
+            .advise("The history that the token has seen was lost: another commit stands in its place")
     }
 
     /// # Errors

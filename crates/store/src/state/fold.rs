@@ -56,7 +56,10 @@ impl Log {
         match &self.consistency {
             Consistency::Strong => self.fold_strong().await,
             Consistency::Eventual => match self.fold_local().await? {
-                Some(folded) => Ok(folded),
+                Some(folded) => {
+                    self.store.0.states.count(true);
+                    Ok(folded)
+                }
                 None => self.fold_strong().await,
             },
             Consistency::AtLeast(token) => self.fold_at_least(token).await,
@@ -71,8 +74,9 @@ impl Log {
     async fn fold_at_least(&self, token: &Token) -> Result<Folded> {
         token.check_log(&self.id)?;
         if let Some(folded) = self.fold_local().await?
-            && token.is_seen_by(&folded.state)?
+            && token.is_seen_by(&folded.state)
         {
+            self.store.0.states.count(true);
             return Ok(folded);
         }
         let folded = self.fold_strong().await?;

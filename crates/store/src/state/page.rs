@@ -89,36 +89,44 @@ impl Log {
 
     /// A state that has at least these documents, of those that there are.
     pub(crate) async fn documents_of(&self, keys: &BTreeSet<String>) -> Result<Arc<State>> {
-        match self.look().await? {
-            Look::Whole(state) => Ok(state),
-            Look::Part(overlay) => match overlay.as_ref() {
-                Some(overlay) => overlay.only(&self.store.0, keys).await.map(Arc::new),
-                None => Ok(self.fold_strong().await?.state),
-            },
+        for _ in 0..GONE_MAX {
+            match self.look().await? {
+                Look::Whole(state) => return Ok(state),
+                Look::Part(mut overlay) => {
+                    let Some(found) = overlay.as_ref() else { continue };
+                    match found.only(&self.store.0, keys).await {
+                        Err(error) if fold::is_of_snapshots(&error) => *overlay = None,
+                        found => return found.map(Arc::new),
+                    }
+                }
+            }
         }
+        Ok(self.fold_strong().await?.state)
     }
 
     async fn look(&self) -> Result<Look> {
         let slot = self.store.0.states.slot(&self.id);
         let is_fresh = |state: &State| match &self.consistency {
-            Consistency::Strong => Ok(false),
+            Consistency::Strong => false,
             Consistency::AtLeast(token) => token.is_seen_by(state),
-            Consistency::Eventual => Ok(true),
+            Consistency::Eventual => true,
         };
         if let Consistency::AtLeast(token) = &self.consistency {
             token.check_log(&self.id)?;
         }
         if self.consistency != Consistency::Strong {
+            // That one goes on with what this process appends.
+            if let Some(folded) = self.fold_local().await?
+                && is_fresh(&folded.state)
+            {
+                self.store.0.states.count(true);
+                return Ok(Look::Whole(folded.state));
+            }
             let overlay = Arc::clone(&slot.overlay).lock_owned().await;
             if let Some(part) = overlay.as_ref()
-                && is_fresh(&part.state)?
+                && is_fresh(&part.state)
             {
                 return Ok(Look::Part(overlay));
-            }
-            if let Some(folded) = self.fold_local().await?
-                && is_fresh(&folded.state)?
-            {
-                return Ok(Look::Whole(folded.state));
             }
         }
         let head = self.raw_head().await?;
@@ -147,7 +155,7 @@ impl Log {
         let inner = &self.store.0;
         let mut kept = Arc::clone(&slot.overlay).lock_owned().await;
         // So many that snapshots have very likely been written since.
-        let is_near = |overlay: &Overlay| overlay.commits() <= 2 * inner.settings.snapshot_commits;
+        let is_near = |overlay: &Overlay| overlay.commits() / 2 <= inner.settings.snapshot_commits;
         let overlay = match kept.take().filter(is_near) {
             Some(overlay) => overlay,
             None => {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use icecore_log::{ErrorKind, Hash, Header, Result, Version};
 
 use crate::appender::Active;
+use crate::busy::Busy;
 use crate::chain::Last;
 use crate::pages::Pages;
 use crate::snapshot::{self, Merged, Meta, Record, Snapshot, SnapshotInfo, Writer, over};
@@ -32,7 +33,7 @@ pub(crate) struct Upkeep {
     due: Option<Amount>,
     /// The log has documents.
     has_documents: bool,
-    is_working: bool,
+    busy: Busy,
 }
 
 /// Commits, and bytes of those that changed documents.
@@ -66,7 +67,7 @@ impl Upkeep {
         let due = self.due.unwrap_or(first);
         let counted = self.counted;
         self.has_documents
-            && !self.is_working
+            && !self.busy.is_working()
             && (counted.commits >= due.commits || counted.bytes >= due.bytes)
     }
 
@@ -101,7 +102,7 @@ pub(crate) fn keep_up(inner: &Arc<Inner>, active: &Arc<Active>, upkeep: &mut Upk
 /// As [`keep_up`], after a reader found that there is much to read behind the last snapshot.
 pub(crate) fn offer(inner: &Arc<Inner>, active: &Arc<Active>) {
     let mut state = lock(&active.state);
-    if !inner.capabilities.read_only && !state.upkeep.is_working {
+    if !inner.capabilities.read_only && !state.upkeep.busy.is_working() {
         start(inner, active, &mut state.upkeep);
     }
 }
@@ -109,25 +110,15 @@ pub(crate) fn offer(inner: &Arc<Inner>, active: &Arc<Active>) {
 fn start(inner: &Arc<Inner>, active: &Arc<Active>, upkeep: &mut Upkeep) {
     // If all are busy, the next commit asks again.
     let Ok(permit) = Arc::clone(&inner.snapshot_writers).try_acquire_owned() else { return };
-    upkeep.is_working = true;
-    let working = Working(Arc::clone(active));
-    let log = Store(Arc::clone(inner)).log(active.id.clone());
+    let Some(working) = upkeep.busy.begin() else { return };
+    let (log, active) = (Store(Arc::clone(inner)).log(active.id.clone()), Arc::clone(active));
     tokio::spawn(async move {
-        let counted = lock(&working.0.state).upkeep.counted;
+        let counted = lock(&active.state).upkeep.counted;
         let looked = write(&log, counted.bytes).await;
-        lock(&working.0.state).upkeep.looked(counted, looked.unwrap_or(Looked::Nothing));
+        lock(&active.state).upkeep.looked(counted, looked.unwrap_or(Looked::Nothing));
         drop(working);
         drop(permit);
     });
-}
-
-/// Lets the next snapshot be written, however the writing of this one ends.
-struct Working(Arc<Active>);
-
-impl Drop for Working {
-    fn drop(&mut self) {
-        lock(&self.0.state).upkeep.is_working = false;
-    }
 }
 
 /// Writes the snapshot that is due at the head; what may come before the next. `bytes` is what is known to have changed documents since
