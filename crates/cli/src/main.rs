@@ -14,7 +14,9 @@ mod logs;
 mod output;
 mod read;
 mod rejects;
+mod replay;
 mod rollback;
+mod size;
 mod state;
 mod tail;
 mod time;
@@ -89,8 +91,12 @@ enum Command {
     Rollback(rollback::Args),
     /// Begin a new log with the documents as they are, or were
     Fork(fork::Args),
+    /// Say how many bytes tenants, kinds or logs take: what grows
+    Size(size::Args),
     /// Check every commit's place in its log's chain, and every stored byte
     Verify(verify::Args),
+    /// Fold a log's documents from its commits alone, and compare with its snapshots
+    Replay(replay::Args),
     /// Copy logs to another store, byte for byte; again to copy what is new
     Copy(copy::Args),
     /// Say what became of an entry whose outcome was unknown
@@ -110,6 +116,7 @@ impl Command {
         match self {
             Self::Read(_)
             | Self::Logs(_)
+            | Self::Size(_)
             | Self::Tail(_)
             | Self::Timeline(_)
             | Self::State(_)
@@ -126,6 +133,7 @@ impl Command {
             | Self::Fork(_)
             | Self::Import(_)
             | Self::Verify(_)
+            | Self::Replay(_)
             | Self::Copy(_)
             | Self::Resolve(_)
             | Self::Doctor(_) => WhenClosed::GoOn,
@@ -238,7 +246,9 @@ async fn run(cli: &Cli, output: &mut Output) -> Result<ExitCode> {
             write_existing(cli, async |store| rollback::run(args, store, output).await).await
         }
         Command::Fork(args) => write_existing(cli, async |store| fork::run(args, store, output).await).await,
+        Command::Size(args) => size::run(args, &look(cli).await?, output).await,
         Command::Verify(args) => verify::run(args, &look(cli).await?, output).await,
+        Command::Replay(args) => replay::run(args, &look(cli).await?, output).await,
         Command::Doctor(args) => doctor::run(args, &cli.store, output).await,
         Command::Copy(args) => copy::run(args, output).await,
         Command::Completions { shell } => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use icecore::{At, Error, ErrorKind, Log, LogId, Result, State, Store};
+use icecore::{At, Document, DocumentPage, Error, ErrorKind, Log, LogId, Result, Store, Version};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -47,47 +47,64 @@ pub async fn run(args: &Args, store: &Store, output: &mut Output) -> Result<Exit
     let key = args.key.as_deref().map(input::key).transpose()?;
     let log = store.log(args.log.clone());
     must_exist(&log).await?;
-    let at = time::or_now(args.at);
-    let state = log.state_at(at).await?;
-    let documents: Vec<_> = match key {
-        Some(key) => {
-            let document = state.get(key).ok_or_else(|| no_document(&args.log, key, &state, at))?;
-            if !output.is_json() {
-                return output.value_alone(&document.json).map(|()| ExitCode::SUCCESS);
-            }
-            vec![(key, document)]
+    let page = args.page(&log, key).await?;
+    if let Some(key) = key {
+        let found = page.documents.first().filter(|(found, _)| found == key);
+        let (_, document) = found.ok_or_else(|| no_document(args, key, page.version))?;
+        if !output.is_json() {
+            return output.value_alone(&document.json).map(|()| ExitCode::SUCCESS);
         }
-        None => {
-            let found = state.after(&args.prefix, args.after.as_deref());
-            found.take(args.limit.unwrap_or(usize::MAX)).collect()
-        }
-    };
-    if output.is_json() {
-        let documents = documents.into_iter().map(|(key, document)| Ok((key, raw(&document.json)?)));
-        let documents = documents.collect::<Result<_>>()?;
-        let all = Documents { log: args.log.as_str(), version: state.version.0, documents };
-        let line = serde_json::to_string(&all)
-            .map_err(|error| Error::new(ErrorKind::Corrupt, "printing a log's state").because(error))?;
-        return output.line(&line).map(|()| ExitCode::SUCCESS);
     }
-    let last = documents.last().map(|(key, _)| *key);
-    let row = |(key, document): (&str, &icecore::Document)| {
+    if output.is_json() {
+        print_object(args, &page, output)?
+    } else {
+        print_table(&page, output)?
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Args {
+    /// The documents that are asked for: of a large state only these are read, if they are asked for as they are now.
+    async fn page(&self, log: &Log, key: Option<&str>) -> Result<DocumentPage> {
+        // No other key that begins as this one does comes before it.
+        let (prefix, limit) = match key {
+            Some(key) => (key, 1),
+            None => (&*self.prefix, self.limit.unwrap_or(usize::MAX)),
+        };
+        match time::or_now(self.at) {
+            At::Head => log.documents(prefix, self.after.as_deref(), limit).await,
+            at => Ok(DocumentPage::of(&*log.state_at(at).await?, prefix, self.after.as_deref(), limit)),
+        }
+    }
+}
+
+fn print_object(args: &Args, page: &DocumentPage, output: &mut Output) -> Result<()> {
+    let documents = page.documents.iter().map(|(key, document)| Ok((&**key, raw(&document.json)?)));
+    let documents = documents.collect::<Result<_>>()?;
+    let all = Documents { log: args.log.as_str(), version: page.version.0, documents };
+    let line = serde_json::to_string(&all)
+        .map_err(|error| Error::new(ErrorKind::Corrupt, "printing a log's state").because(error))?;
+    output.line(&line)
+}
+
+fn print_table(page: &DocumentPage, output: &mut Output) -> Result<()> {
+    let row = |(key, document): &(String, Document)| {
         let value = output.value(&String::from_utf8_lossy(&document.json));
-        vec![key.to_owned(), document.version.to_string(), value]
+        vec![key.clone(), document.version.to_string(), value]
     };
-    let rows: Vec<_> = documents.into_iter().map(row).collect();
+    let rows: Vec<_> = page.documents.iter().map(row).collect();
     let count = match rows.len() {
         0 => "No documents".to_owned(),
         1 => "1 document".to_owned(),
         count => format!("{count} documents"),
     };
-    let more = last.filter(|last| state.after(&args.prefix, Some(last)).next().is_some());
-    let more = more.map(|last| format!("; more behind the key {}", shown(last))).unwrap_or_default();
-    if last.is_some() {
+    let last = page.documents.last().filter(|_| page.has_more);
+    let more = last.map(|(last, _)| format!("; more behind the key {}", shown(last))).unwrap_or_default();
+    if !rows.is_empty() {
         output.table(&["key", "version", "value"], rows)?;
     }
-    output.note(&format!("{count} at version {}{more}", state.version));
-    Ok(ExitCode::SUCCESS)
+    output.note(&format!("{count} at version {}{more}", page.version));
+    Ok(())
 }
 
 /// A log without a commit has the empty state, but who asks for it has most likely mistaken its name.
@@ -103,11 +120,11 @@ pub async fn must_exist(log: &Log) -> Result<()> {
     }
 }
 
-fn no_document(log: &LogId, key: &str, state: &State, at: At) -> Error {
-    let then = if at == At::Head { "" } else { " at that version" };
+fn no_document(args: &Args, key: &str, version: Version) -> Error {
+    let then = if time::or_now(args.at) == At::Head { "" } else { " at that version" };
     Error::new(ErrorKind::NotFound, "reading a document")
-        .with("log", log)
+        .with("log", &args.log)
         .with("key", key)
-        .with("version", state.version)
+        .with("version", version)
         .advise(format!("There is no such document in this log{then}"))
 }

@@ -30,7 +30,8 @@ pub use icecore_store::{
     self as store, Append, Expect, Log, Range, Reader, Receipt, RecordedCommit, RecordedEvent, Resolved,
     Settings, Store, Tail, Tailed,
     copy::copy,
-    state::{self, At, Changes, Condition, Document, Json, State},
+    size::LogSize,
+    state::{self, At, Changes, Condition, Consistency, Document, DocumentPage, Json, State, Token},
 };
 pub use open::{Access, Open, open};
 pub use url::redact;

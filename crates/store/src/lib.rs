@@ -28,6 +28,7 @@ mod pages;
 pub mod read;
 mod rounds;
 mod sealing;
+pub mod size;
 mod snapshot;
 pub mod state;
 pub mod tail;

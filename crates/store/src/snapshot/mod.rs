@@ -23,7 +23,7 @@ mod tests;
 mod writer;
 
 pub(crate) use merge::Merged;
-pub(crate) use names::{SnapshotInfo, delete, list, sweep_incomplete};
+pub(crate) use names::{PREFIX, SnapshotInfo, delete, list, sweep_incomplete};
 pub(crate) use reader::Snapshot;
 pub(crate) use record::{Content, Place, Record, over};
 pub(crate) use table::Meta;

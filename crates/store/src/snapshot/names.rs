@@ -6,6 +6,8 @@ use icecore_log::{BlobId, Incarnation, LogId, Result, Version};
 
 use crate::Inner;
 
+/// How the names of all blobs of snapshots begin.
+pub(crate) const PREFIX: &str = "snap-";
 /// How many parts a name can tell apart.
 pub(crate) const PARTS_MAX: usize = 1 << 16;
 
@@ -105,7 +107,7 @@ impl PartName {
 }
 
 fn prefix(incarnation: Incarnation) -> String {
-    format!("snap-{:032x}-", u128::from_be_bytes(incarnation.0))
+    format!("{PREFIX}{:032x}-", u128::from_be_bytes(incarnation.0))
 }
 
 /// Every part that is there, and whether it is as long as its name says, by the snapshots that they belong to.

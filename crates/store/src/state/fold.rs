@@ -32,6 +32,11 @@ pub(crate) struct Folded {
 }
 
 impl Folded {
+    /// Before a base, or before the first commit.
+    pub fn before(log: &LogId, base: Version) -> Self {
+        Self { state: Arc::new(State::before(base)), ..Self::empty(log) }
+    }
+
     /// Before the first commit.
     pub fn empty(log: &LogId) -> Self {
         Self { state: Arc::default(), chain: Chain::new(log.clone()) }

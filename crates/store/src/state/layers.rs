@@ -7,6 +7,7 @@ use icecore_log::{ErrorKind, Hash, Incarnation, LogId, Result, Version};
 
 use crate::Inner;
 use crate::chain::{Chain, Last};
+use crate::open::damaged;
 use crate::snapshot::{self, Content, Merged, Record, Snapshot, SnapshotInfo, over};
 use crate::state::document::State;
 
@@ -41,6 +42,24 @@ impl Layers {
             }
             return Ok(Self(layers));
         }
+    }
+
+    /// Those that lead to this one, and it; `None` if none lead there.
+    ///
+    /// # Errors
+    /// [`Corrupt`](ErrorKind::Corrupt) if it is damaged, or does not go on where they end; what the backend says.
+    pub async fn up_to(inner: &Inner, log: &LogId, info: SnapshotInfo) -> Result<Option<Self>> {
+        let mut below = Self::nearest(inner, log, info.incarnation, info.from).await?;
+        let (from, to) = (info.from, info.to);
+        if below.version() != from {
+            return Ok(None);
+        }
+        let Some(snapshot) = Snapshot::open(inner, log, info).await? else { return Ok(None) };
+        if !goes_on(below.0.last(), &snapshot) {
+            return Err(damaged(log, to, "a snapshot is of another history"));
+        }
+        below.0.push(snapshot);
+        Ok(Some(below))
     }
 
     /// The version that they come to; zero if there are none.

@@ -16,6 +16,7 @@
 //! | [`diff`] | what differs between two states |
 //! | [`history`] | who changed a document, when, in which commit |
 //! | [`whole`] | commits with whole values, where storage has what differs |
+//! | [`replay`] | a state from the commits alone, compared with what snapshots say |
 //! | [`watch`] | a document as it changes |
 
 pub(crate) mod cache;
@@ -30,6 +31,7 @@ pub mod history;
 pub(crate) mod layers;
 pub(crate) mod overlay;
 pub mod page;
+pub mod replay;
 pub mod time;
 mod transact;
 pub(crate) mod upkeep;
@@ -44,6 +46,7 @@ pub use document::{Document, State};
 pub use event::KEY_BYTES_MAX;
 pub use history::Changed;
 pub use page::DocumentPage;
+pub use replay::Replayed;
 pub use time::At;
 pub use watch::{Watch, Watched};
 pub use whole::WholeReader;

@@ -185,7 +185,8 @@ impl Log {
 }
 
 impl DocumentPage {
-    fn of(state: &State, prefix: &str, after: Option<&str>, limit: usize) -> Self {
+    /// Of a state: as [`Log::documents`], of the documents as they are in it.
+    pub fn of(state: &State, prefix: &str, after: Option<&str>, limit: usize) -> Self {
         let documents = state.after(prefix, after).take(limit.saturating_add(1));
         let documents = documents.map(|(key, document)| (key.to_owned(), document.clone()));
         Self::cut(state.version, documents.collect(), limit)
