@@ -111,7 +111,10 @@ fn size_says_what_tenants_kinds_and_logs_take_largest_first_and_the_sum_of_all()
         assert_eq!((one.len(), &one[1]["commits"]), (2, &json!(1)));
 
         let table = place.run(&["size", "--limit", "1"]).done().stdout;
-        assert!(table.trim_start().starts_with("LOG ") && table.contains("all (2 more not shown)"), "{table}");
+        assert!(
+            table.trim_start().starts_with("LOG ") && table.contains("all (2 more not shown)"),
+            "{table}"
+        );
     }
 }
 

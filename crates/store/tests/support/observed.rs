@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ struct Plan {
     lose_after: Option<u64>,
     /// The blob after so many is never written.
     stuck_after: Option<u64>,
+    /// The next create says that it was carried out, and holds its thread until it may go on.
+    paused: Option<(Sender<()>, Receiver<()>)>,
 }
 
 impl Observed {
@@ -86,6 +89,10 @@ impl Observed {
         self.plan.lock().unwrap().stuck_after = Some(blobs);
     }
 
+    pub fn pause_create(&self, done: Sender<()>, may_go: Receiver<()>) {
+        self.plan.lock().unwrap().paused = Some((done, may_go));
+    }
+
     /// Everything that was asked of it but appends.
     pub fn looks(&self) -> u64 {
         [&self.heads, &self.commits, &self.blobs, &self.listings]
@@ -122,7 +129,14 @@ impl Backend for Observed {
     }
 
     async fn create(&self, runs: Vec<Run>, mode: Mode) -> Vec<Created> {
-        self.inner().create(runs, mode).await
+        let created = self.inner().create(runs, mode).await;
+        let paused = self.plan.lock().unwrap().paused.take();
+        if let Some((entered, may_go)) = paused {
+            entered.send(()).unwrap();
+            // The thread, not the task.
+            may_go.recv().unwrap();
+        }
+        created
     }
 
     async fn read(&self, log: &LogId, from: Version, limit: PageLimit) -> Result<Page> {
