@@ -1,11 +1,12 @@
 //! What is promised, the test that would notice, and the break that shows that it does.
 
 mod agents;
+mod state;
 mod storage;
 
 use crate::mutants::Promise;
 
 /// All of them, in the order of the page.
 pub fn promises() -> impl Iterator<Item = &'static Promise> {
-    storage::STORAGE.iter().chain(agents::AGENTS)
+    storage::STORAGE.iter().chain(state::STATE).chain(agents::AGENTS)
 }
