@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use icecore::state::Watched;
 use icecore::{
-    Entry, Error, ErrorKind, Log, LogId, Range, Resolved, Result, Tailed, Version, store::read::LogHead,
+    DocumentPage, Entry, Error, ErrorKind, Log, LogId, Range, Resolved, Result, Tailed, Version,
+    store::read::LogHead,
 };
 use pyo3::prelude::*;
 
 use crate::call::{Call, call, call_in_order};
 use crate::event::{self, Receipt};
-use crate::state::{Changes, Diff, NativeState, json};
+use crate::state::{Changes, Diff, Document, NativeState, json};
 use crate::store::Opening;
 use crate::stream::{Item, NativeStream};
 use crate::values::{Id, Moment, Name, Number, Text, datetime, or_empty};
@@ -210,6 +211,29 @@ impl NativeLog {
         let log = self.opened();
         let work = async move { log.await?.state_at(at.0).await };
         call(work, |py, state| Ok(Bound::new(py, NativeState(state))?.into_any().unbind()))
+    }
+
+    /// One document as it is now.
+    fn document(&self, key: Text) -> Call {
+        let log = self.opened();
+        call(async move { log.await?.document(&key.0).await }, |py, document| {
+            Ok(document.map(Document).into_pyobject(py)?.into_any().unbind())
+        })
+    }
+
+    /// A page of documents as they are now: `(version, documents with their keys, whether there are more)`.
+    fn documents(&self, prefix: Text, after: Option<Text>, limit: Number) -> Call {
+        let log = self.opened();
+        let limit = usize::try_from(limit.version().0).unwrap_or(usize::MAX);
+        let work = async move {
+            let after = after.as_ref().map(|after| &*after.0);
+            log.await?.documents(&prefix.0, after, limit).await
+        };
+        call(work, |py, DocumentPage { version, documents, has_more }| {
+            let documents: Vec<_> =
+                documents.into_iter().map(|(key, document)| (key, Document(document))).collect();
+            Ok((version.0, documents, has_more).into_pyobject(py)?.into_any().unbind())
+        })
     }
 
     fn diff(&self, from: Moment, to: Moment) -> Call {

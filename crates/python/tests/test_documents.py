@@ -41,6 +41,42 @@ async def test_a_state_is_a_mapping(log: icecore.Log) -> None:
             state.raw(missing)
 
 
+async def test_documents_come_in_pages(log: icecore.Log) -> None:
+    changes = Changes()
+    for number in range(25):
+        changes.put(f"step/{number:02}", number)
+    await log.commit(changes.put("other", None))
+
+    seen: dict[str, object] = {}
+    after = None
+    while True:
+        page = await log.documents("step/", after=after, limit=10)
+        seen |= {key: document.json() for key, document in page.documents.items()}
+        assert page.version == 1 and list(page.documents) == sorted(page.documents)
+        if not page.has_more:
+            break
+        assert len(page.documents) == 10
+        after = list(page.documents)[-1]
+
+    assert seen == {f"step/{number:02}": number for number in range(25)}
+    assert list((await log.documents()).documents)[0] == "other"
+    assert (await log.documents(limit=0)).has_more and await log.documents("none") == (1, {}, False)
+
+
+async def test_a_large_document_that_changes_a_little_is_read_back_to_the_byte(log: icecore.Log) -> None:
+    text = "".join(chr(97 + number * number % 26) for number in range(50_000))
+    for turn in range(5):
+        text = text[:30_000] + f"<turn {turn}>" + text[30_000:]
+        await log.put("text", text)
+
+        assert await log.get("text") == text
+
+    events = [event async for event in log.read()]
+    assert [event.kind for event in events] == ["icecore.document.put"] * 5
+    assert [change.change async for change in log.history("text")] == ["put"] * 5
+    assert (await log.state(at=2))["text"] == events[1].json()
+
+
 async def test_a_state_before_the_first_commit_is_empty(log: icecore.Log) -> None:
     state = await log.state()
 

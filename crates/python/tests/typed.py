@@ -67,6 +67,8 @@ async def documents(log: icecore.Log) -> None:
     assert document is not None
     assert_type((document.raw, document.version, document.at), tuple[bytes, int, datetime])
     assert document.json() == await log.get("n", default=None)
+    page = await log.documents("n", after="m", limit=1)
+    assert_type((page.version, page.documents, page.has_more), tuple[int, dict[str, icecore.Document], bool])
     assert_type(state.document("b"), icecore.Document | None)
 
     diff = await log.diff(0, state.at)

@@ -34,7 +34,7 @@ from ._native import (
     _at_exit,
     encode_json,
 )
-from ._state import State
+from ._state import DocumentPage, State
 from ._store import Store, copy, open
 from ._stream import Stream
 
@@ -47,6 +47,7 @@ __all__ = [
     "Diff",
     "Difference",
     "Document",
+    "DocumentPage",
     "Error",
     "Event",
     "EventLike",

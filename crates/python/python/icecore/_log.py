@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from ._call import wait
 from ._errors import UnavailableError
 from ._native import Change, Changes, Diff, Document, Event, Head, NativeLog, Receipt, RecordedEvent
-from ._state import State
+from ._state import DocumentPage, State
 from ._stream import Stream
 
 EventLike: TypeAlias = Event | dict[str, Any]
@@ -102,12 +102,26 @@ class Log:
         return State(await wait(self._native.state(at)))
 
     async def document(self, key: str, at: int | datetime | None = None) -> Document | None:
-        """One document, with its exact text and the commit that changed it last."""
+        """One document, with its exact text and the commit that changed it last.
+
+        Of a large state only a part is read, if it is asked for as it is now.
+        """
+        if at is None:
+            return await wait(self._native.document(key))
         return (await self.state(at)).document(key)
+
+    async def documents(self, prefix: str = "", after: str | None = None, limit: int = 100) -> DocumentPage:
+        """At most ``limit`` documents whose keys begin so, in their order; of a large state only these are read.
+
+        The next page is behind the last key of this one: ``after=[*page.documents][-1]``.
+        """
+        version, documents, has_more = await wait(self._native.documents(prefix, after, limit))
+        return DocumentPage(version, dict(documents), has_more)
 
     async def get(self, key: str, default: Any = None) -> Any:
         """The value of one document."""
-        return (await self.state()).get(key, default)
+        document = await self.document(key)
+        return default if document is None else document.json()
 
     async def commit(self, changes: Changes) -> Receipt | None:
         """Commits changes, all of them or none, if every condition holds; ``None`` if there are none."""

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from ._native import Document, NativeState
+
+
+class DocumentPage(NamedTuple):
+    """Some documents of a log, in order of their keys."""
+
+    version: int
+    """The version at which they were read; 0 of a log without commits."""
+    documents: dict[str, Document]
+    """The documents by their keys."""
+    has_more: bool
+    """Whether there may be more behind the last."""
 
 
 class State(Mapping[str, Any]):
