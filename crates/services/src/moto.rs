@@ -1,4 +1,5 @@
-//! moto: S3 in memory. It creates an object once, whoever races; it checks no signature; and it forgets everything at its end.
+//! moto: S3 in memory. It checks no signature, and it forgets everything at its end. That it creates an object once, whoever races, takes a
+//! lock of ours: it looks whether the object is there, and then puts it, in threads.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,6 +13,23 @@ pub const BUCKET: &str = "icecore-test";
 /// Of a key that moto does not look at; but whoever brings none may not read what others have written.
 const AUTHORIZATION: &str =
     "AWS4-HMAC-SHA256 Credential=any/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=any";
+
+/// Starts it with a lock around each put. The body has been read by then, so that nobody waits for a slow client.
+const LOCKED: &str = "
+import functools, threading
+from moto.s3.responses import S3Response
+from moto.server import main
+
+lock, put_object = threading.Lock(), S3Response.put_object
+
+@functools.wraps(put_object)
+def put_alone(*arguments):
+    with lock:
+        return put_object(*arguments)
+
+S3Response.put_object = put_alone
+main()
+";
 
 /// The program: in `target/tools` of the repository, or on the path.
 ///
@@ -31,10 +49,15 @@ pub fn program() -> Result<PathBuf> {
 pub fn version() -> Result<String> {
     // The packages behind `moto[server]`: the program is there without them too, and does not start.
     const ASK: &str = "from importlib.metadata import version; version('flask'); version('flask-cors'); print(version('moto'))";
+    said(Command::new(python()?).args(["-c", ASK]))
+}
+
+/// The Python beside it.
+fn python() -> Result<PathBuf> {
     let program = program()?;
     // A link would lead out of the folder that has its Python.
     let program = program.canonicalize().unwrap_or(program);
-    said(Command::new(program.with_file_name("python3")).args(["-c", ASK]))
+    Ok(program.with_file_name("python3"))
 }
 
 /// A moto server on a free port of this machine.
@@ -49,9 +72,11 @@ impl Server {
     /// # Errors
     /// If moto is not installed, or does not start; with what it said.
     pub fn start() -> Result<Self> {
-        let arguments = |port: u16| ["-H", "127.0.0.1", "-p", &port.to_string()].map(str::to_owned).to_vec();
+        let arguments = |port: u16| {
+            ["-c", LOCKED, "-H", "127.0.0.1", "-p", &port.to_string()].map(str::to_owned).to_vec()
+        };
         let is_ready = |port| send(port, "PUT", &format!("/{BUCKET}"), &[], b"");
-        Ok(Self { started: Started::new(&program()?, arguments, is_ready)? })
+        Ok(Self { started: Started::new(&python()?, arguments, is_ready)? })
     }
 
     /// Where it is; objects have their bucket in their path.
