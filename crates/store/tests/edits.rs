@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use documents::*;
 use icecore_embedded::Memory;
-use icecore_log::{Backend, EntryId, ErrorKind, Event};
-use icecore_store::state::{Changed, Changes, Json};
+use icecore_log::{Backend, EntryId, Error, ErrorKind, Event, Version};
+use icecore_store::state::{At, Changed, Changes, Condition, Consistency, Json, State};
 use icecore_store::{Log, Range};
 use tokio::task::JoinSet;
 
@@ -191,8 +191,197 @@ async fn an_edit_is_made_by_the_store_alone() {
     let edit = events.into_iter().flat_map(|commit| commit.into_events()).last().unwrap().event;
     assert_eq!(edit.kind, EDIT);
 
-    let given = log.append(Event { at: None, ..edit }).await.unwrap_err();
+    let given = log.append(Event { at: None, ..edit.clone() }).await.unwrap_err();
 
     assert_eq!(given.kind(), ErrorKind::Invalid, "{given}");
+    // Nor beside changes, nor with data that is JSON.
+    for data in [edit.data.clone(), "1".into(), "\"text\"".into()] {
+        let forged = Event { data, at: None, ..edit.clone() };
+        let beside = Changes::new().put("other", noise(2, 900)).event(forged);
+        assert_eq!(log.commit(beside).await.unwrap_err().kind(), ErrorKind::Invalid);
+    }
     assert_eq!(commits(&backend).await.len(), 2);
+}
+
+/// Of one entry: what is changed twice is put whole, what is new too; what was said beside an edit makes it shorter.
+#[tokio::test]
+async fn each_change_of_a_transaction_is_stored_as_fits_it() {
+    let backend = memory();
+    let log = open(&backend, |_| ());
+    let first =
+        ["a", "b", "c", "d"].iter().fold(Changes::new(), |changes, key| changes.put(*key, noise(1, 6_000)));
+    log.commit(first).await.unwrap();
+    let said = letters_of(9, 3_000);
+    let with_said = json(format!("\"{}{said}\"", letters_of(1, 6_000)));
+    let changes = Changes::new()
+        .event(Event::new("said", format!("\"{said}\"")))
+        .put("a", with_said.clone())
+        .put("b", changed(1, 10, "new"))
+        .put("c", changed(1, 20, "one"))
+        .put("c", changed(1, 30, "two"))
+        .delete("d")
+        .put("e", changed(1, 40, "new"))
+        .only_if(Condition::Document { key: "a".into(), version: Version(1) });
+    log.commit(changes.clone()).await.unwrap();
+
+    let (stored, whole) = kinds(&backend).await;
+    assert_eq!(stored[4..], ["said", EDIT, EDIT, PUT, PUT, "icecore.document.delete", PUT]);
+    assert_eq!(whole[4..], ["said", PUT, PUT, PUT, PUT, "icecore.document.delete", PUT]);
+    let edit = log.read(Range::default()).next_page().await.unwrap().remove(1).into_events().nth(1).unwrap();
+    assert!(edit.event.data.len() < 200, "what was said beside it is not stored twice");
+    for log in [log.clone(), folded_from_commits(&backend).await] {
+        let state = log.state().await.unwrap();
+        let of = |key| state.get(key).map(|document| document.json.clone());
+        assert_eq!(of("a").as_ref(), Some(with_said.bytes()));
+        assert_eq!(of("b").as_ref(), Some(changed(1, 10, "new").bytes()));
+        assert_eq!(of("c").as_ref(), Some(changed(1, 30, "two").bytes()));
+        assert_eq!((of("d"), of("e")), (None, Some(changed(1, 40, "new").bytes().clone())));
+        assert_eq!(state.in_order().iter().map(|(key, _)| *key).collect::<Vec<_>>(), ["a", "b", "c", "e"]);
+    }
+    assert_eq!(log.commit(changes).await.unwrap_err().kind(), ErrorKind::Conflict);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn transactions_that_race_for_a_large_document_lose_no_change() {
+    const COUNTS: usize = 40;
+    let backend = memory();
+    let counts = |state: &State| -> Result<Vec<String>, Error> {
+        state.get("counts").map_or(Ok(vec!["000".into(); 1_000]), |document| document.read())
+    };
+    let mut writers = JoinSet::new();
+    for writer in 0..3_usize {
+        let log = open(&backend, by_count(4));
+        // A handle that need not look does not make its transactions of what was.
+        let log = if writer == 0 { log.with(Consistency::Eventual) } else { log };
+        writers.spawn(async move {
+            for round in 0..COUNTS {
+                log.transact(|state| {
+                    let mut counts = counts(state)?;
+                    let at = (round * 7 + writer) % 1_000;
+                    counts[at] = format!("{:03}", counts[at].parse::<u32>().unwrap_or_default() + 1);
+                    Ok(Changes::new().put("counts", Json::of(&counts)?))
+                })
+                .await
+                .unwrap();
+                // And what is put beside, without a condition.
+                log.put(&format!("own{writer}"), changed(5, round * 100 + 1, "own")).await.unwrap();
+            }
+        });
+    }
+    writers.join_all().await;
+
+    let state = folded_from_commits(&backend).await.state().await.unwrap();
+    let sum: u32 = counts(&state).unwrap().iter().map(|count| count.parse::<u32>().unwrap()).sum();
+    assert_eq!(sum, 3 * 40);
+    for writer in 0..3 {
+        let own = &state.get(&format!("own{writer}")).unwrap().json;
+        assert_eq!(own, changed(5, (COUNTS - 1) * 100 + 1, "own").bytes());
+    }
+    assert_same(&open(&backend, |_| ()).state().await.unwrap(), &state, "after a race");
+    let stored = kinds(&backend).await.0.iter().filter(|kind| *kind == EDIT).count();
+    assert!(stored > 100, "{stored} of 240 puts are stored as edits");
+}
+
+/// The snapshots that an overlay had open were merged and deleted by others, and from then on every put was stored whole.
+#[tokio::test]
+async fn puts_into_a_state_that_is_read_in_parts_stay_small_when_its_snapshots_are_gone() {
+    for is_damaged in [false, true] {
+        let (_, backend) = observed::Observed::memory();
+        let other = open(&backend, by_count(4));
+        let text = |key: u64, with: &str| {
+            let mut text = letters_of(key, 5_000);
+            text.replace_range(100..102, with);
+            json(format!("\"{text}\""))
+        };
+        let fill = async |keys: std::ops::Range<u64>| {
+            for key in keys {
+                other.put(&format!("k{key}"), text(key, "..")).await.unwrap();
+                land().await;
+            }
+        };
+        fill(0..60).await;
+        let log = open(&backend, by_count(256));
+        log.documents("", None, 1).await.unwrap();
+        let before = parts(&backend).await;
+        if is_damaged {
+            for part in &before {
+                let bytes = backend.get_blob(&part.blob(), None).await.unwrap().unwrap();
+                replace(&backend, &part.blob(), vec![0; bytes.len()]).await;
+            }
+        } else {
+            fill(60..200).await;
+            let now = parts(&backend).await;
+            assert!(before.iter().all(|part| !now.contains(part)), "{now:?}");
+        }
+
+        for key in 0..40 {
+            log.put(&format!("k{key}"), text(key, "!!")).await.unwrap();
+        }
+
+        let puts = commits(&backend).await.split_off(if is_damaged { 60 } else { 200 });
+        let sizes: Vec<_> = puts.iter().map(|commit| commit.len()).collect();
+        assert!(sizes.iter().all(|size| *size < 400), "damaged: {is_damaged}: {sizes:?}");
+        assert_eq!(&log.document("k7").await.unwrap().unwrap().json, text(7, "!!").bytes());
+    }
+}
+
+#[tokio::test]
+async fn a_document_that_is_deleted_and_put_again_between_edits_is_what_was_put_last() {
+    let backend = memory();
+    let (log, other) = (open(&backend, by_count(2)), open(&backend, |_| ()));
+    for round in 0..12 {
+        // Whoever is next knows of the document what was before the other's delete.
+        let (by, with) = if round % 2 == 0 { (&log, &other) } else { (&other, &log) };
+        by.put("text", changed(1, round * 20 + 1, "by.")).await.unwrap();
+        match round % 4 {
+            0 => drop(with.delete("text").await.unwrap()),
+            1 => drop(with.patch("text", json(r#"{"n":1}"#)).await.unwrap()),
+            2 => {
+                let again = Changes::new().delete("text").put("text", changed(2, 5, "two"));
+                with.commit(again).await.unwrap();
+            }
+            _ => {}
+        }
+        with.put("text", changed(1, round * 20 + 9, "end")).await.unwrap();
+        land().await;
+
+        let expected = changed(1, round * 20 + 9, "end");
+        let plain = folded_from_commits(&backend).await;
+        for log in [&log, &other, &plain] {
+            assert_eq!(&log.document("text").await.unwrap().unwrap().json, expected.bytes(), "round {round}");
+        }
+        assert_same(&log.state().await.unwrap(), &plain.state().await.unwrap(), "between");
+    }
+}
+
+/// Else the document would be one that never was.
+#[tokio::test]
+async fn an_edit_whose_value_before_was_dropped_is_told_as_such() {
+    let backend = memory();
+    let log = open(&backend, |_| ());
+    log.put("text", noise(1, 6_000)).await.unwrap();
+    log.put("other", json("1")).await.unwrap();
+    log.put("text", changed(1, 100, "abc")).await.unwrap();
+    log.put("text", changed(1, 200, "abc")).await.unwrap();
+    assert_eq!(kinds(&backend).await.0, [PUT, PUT, EDIT, EDIT]);
+    backend.drop_bodies(log.id(), &[Version(3)]).await.unwrap();
+
+    let fresh = || open(&backend, |_| ());
+    let told = |error: Error| (error.kind(), error.fact("version").map(str::to_owned));
+    let dropped = (ErrorKind::NotFound, Some("3".to_owned()));
+    assert_eq!(told(fresh().state().await.unwrap_err()), dropped);
+    assert_eq!(told(fresh().document("text").await.unwrap_err()), dropped);
+    assert_eq!(told(fresh().documents("", None, 9).await.unwrap_err()), dropped);
+    assert_eq!(told(fresh().state_at(At::Version(Version(4))).await.unwrap_err()), dropped);
+    assert_eq!(fresh().state_at(At::Version(Version(2))).await.unwrap().len(), 2);
+    // What came behind is given as it is stored, and then the gap is told.
+    let log = fresh();
+    let mut history = log.history("text");
+    let last = history.next_page().await.unwrap();
+    let seen: Vec<_> = last.iter().map(|one| (one.version.0, one.change, one.value.is_some())).collect();
+    assert_eq!(seen, [(4, "put", false)]);
+    assert_eq!(told(history.next_page().await.unwrap_err()), dropped);
+    // A put does not need what was.
+    fresh().put("text", changed(1, 300, "abc")).await.unwrap();
+    assert_eq!(kinds(&backend).await.0, [PUT, PUT, EDIT, PUT]);
 }
