@@ -51,7 +51,7 @@ const ABOUT: [(&str, &str, &str); 7] = [
     (
         "s3",
         "moto, which stands for it",
-        "With the feature `object`. Tried on moto, which decides between creates as S3 says it does, and checks no signature; the service itself was never used. Directory buckets (S3 Express) are refused: they do not list in order. Declared is `replicated` for the service, and for an endpoint of your own `disk`, as here, unless the URL says otherwise.",
+        "With the feature `object`. Tried on moto, with a lock of ours around its puts (without it two racing creates of one slot were once both told that they had won), and it checks no signature; the service itself was never used. Directory buckets (S3 Express) are refused: they do not list in order. Declared is `replicated` for the service, and for an endpoint of your own `disk`, as here, unless the URL says otherwise.",
     ),
     (
         "gcs",

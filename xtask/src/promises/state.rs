@@ -9,10 +9,10 @@ pub const STATE: &[Promise] = &[
         promise: "A large value that changes a little costs a little, whatever the shape of the change.",
         package: "icecore-store",
         test: "a_difference_is_small_for_each_shape_of_change",
-        broken: "the compressor's level finds little in what was there",
+        broken: "matches far away are never looked for",
         file: "crates/store/src/state/edit.rs",
-        find: "const LEVEL: i32 = 3;",
-        replace: "const LEVEL: i32 = 1;",
+        find: "const LONG_DISTANCE_FROM: usize = 512 << 10;",
+        replace: "const LONG_DISTANCE_FROM: usize = 512 << 30;",
     },
     Promise {
         promise: "A damaged snapshot is never believed, and is replaced by who writes.",
