@@ -388,3 +388,19 @@ async fn a_state_that_is_too_large_to_be_kept_is_read_all_the_same() {
         assert!(counts.evictions > 0 || state_bytes_max == 0, "{counts:?}");
     }
 }
+
+#[tokio::test]
+async fn a_state_that_grows_little_by_little_is_weighed_as_it_grows() {
+    let (_, backend) = Observed::memory();
+    let log = open(&backend, |_| ());
+    let mut letters = 4_000;
+    while letters < 400_000 {
+        log.put("text", noise(1, letters)).await.unwrap();
+        log.state().await.unwrap();
+        letters += letters / 20;
+    }
+
+    let kept = log.store().cached_states().bytes;
+
+    assert!((350_000..500_000).contains(&kept), "{kept}");
+}

@@ -42,15 +42,6 @@ pub const STATE: &[Promise] = &[
         replace: "layer.info().bytes() > bytes.saturating_mul(0)",
     },
     Promise {
-        promise: "All snapshots that are kept for reads of the past take no more than a constant times what the log takes.",
-        package: "icecore-store",
-        test: "snapshots_by_bytes_cost_no_more_than_the_log_and_serve_reads_of_the_past",
-        broken: "one is kept every so many bytes, however large it is",
-        file: UPKEEP,
-        find: "spacing.kept_bytes = spacing.kept_bytes.max(kept.info().bytes());",
-        replace: "spacing.kept_bytes = spacing.kept_bytes.max(kept.info().bytes() / 1_000_000);",
-    },
-    Promise {
         promise: "A page of a large state reads and holds a bounded amount.",
         package: "icecore-store",
         test: "a_page_of_a_large_state_costs_what_one_of_a_small_state_does",
@@ -71,7 +62,7 @@ pub const STATE: &[Promise] = &[
     Promise {
         promise: "What is kept of states stays within the bytes that the setting allows.",
         package: "icecore-store",
-        test: "what_is_kept_of_states_is_counted_and_bounded",
+        test: "a_state_that_grows_little_by_little_is_weighed_as_it_grows",
         broken: "a state that grows slowly is not weighed again",
         file: "crates/store/src/state/cache.rs",
         find: "let weighed = slot.weighed.load(Ordering::Relaxed);",
