@@ -122,7 +122,8 @@ impl Log {
                 self.store.0.states.count(true);
                 return Ok(Look::Whole(folded.state));
             }
-            let overlay = Arc::clone(&slot.overlay).lock_owned().await;
+            let mut overlay = Arc::clone(&slot.overlay).lock_owned().await;
+            self.take_up_won_in_part(&slot, &mut overlay).await;
             if let Some(part) = overlay.as_ref()
                 && is_fresh(&part.state)
             {
@@ -150,37 +151,67 @@ impl Log {
         Ok(found)
     }
 
+    /// Goes on with what this process itself appended. If that does not fit, it is forgotten.
+    async fn take_up_won_in_part(&self, slot: &Slot, kept: &mut Option<Overlay>) {
+        while let Some(overlay) = kept
+            && let Some(commit) = slot.won(overlay.version().next())
+        {
+            if overlay.take_up(&self.store.0, &self.id, &commit).await.is_err() {
+                *kept = None;
+            }
+        }
+    }
+
     /// What came behind the snapshots of a large state; `None` if it is none, or they cannot be read.
     async fn part(&self, head: &Head, slot: &Arc<Slot>) -> Result<Option<OwnedMutexGuard<Option<Overlay>>>> {
         let inner = &self.store.0;
         let mut kept = Arc::clone(&slot.overlay).lock_owned().await;
+        // While we waited somebody may have gone on further than we had seen: then the log has, too, or what is kept is no more.
+        let is_behind = |head: &Head| kept.as_ref().is_some_and(|kept| kept.version() > head.version);
+        let looked_again = if is_behind(head) { self.raw_head().await? } else { None };
+        let head = looked_again.as_ref().unwrap_or(head);
+        if is_behind(head) {
+            *kept = None;
+        }
         // So many that snapshots have very likely been written since.
         let is_near = |overlay: &Overlay| overlay.commits() / 2 <= inner.settings.snapshot_commits;
-        let overlay = match kept.take().filter(is_near) {
-            Some(overlay) => overlay,
-            None => {
-                let header = self.decode(head)?;
-                let layers = self.layers(&header, head.version).await?;
-                if layers.bytes() <= inner.settings.whole_state_bytes_max {
-                    return Ok(None);
+        let mut known = kept.take().filter(is_near);
+        loop {
+            let is_anew = known.is_none();
+            let overlay = match known.take() {
+                Some(overlay) => overlay,
+                None => match self.overlay_anew(head).await? {
+                    Some(overlay) => overlay,
+                    None => return Ok(None),
+                },
+            };
+            match self.overlay_on(overlay, head.version).await {
+                Ok(overlay) if overlay.state.hash == head.hash() => {
+                    if overlay.commits() > inner.settings.snapshot_commits {
+                        upkeep::offer(inner, &inner.active(&self.id));
+                    }
+                    inner.states.weigh(&self.id, slot, overlay.state.bytes());
+                    *kept = Some(overlay);
+                    return Ok(Some(kept));
                 }
-                Overlay::over(layers, self.chain(&header).await?, header.base)
+                // Of another history, or on snapshots that are gone.
+                Ok(_) if is_anew => return Ok(None),
+                Err(error) if is_anew && fold::is_of_snapshots(&error) => return Ok(None),
+                Ok(_) => {}
+                Err(error) if fold::is_of_snapshots(&error) => {}
+                Err(error) => return Err(error),
             }
-        };
-        match self.overlay_on(overlay, head.version).await {
-            Ok(overlay) if overlay.version() > head.version || overlay.state.hash == head.hash() => {
-                if overlay.commits() > inner.settings.snapshot_commits {
-                    upkeep::offer(inner, &inner.active(&self.id));
-                }
-                inner.states.weigh(&self.id, slot, overlay.state.bytes());
-                *kept = Some(overlay);
-                Ok(Some(kept))
-            }
-            // Of another history.
-            Ok(_) => Ok(None),
-            Err(error) if fold::is_of_snapshots(&error) => Ok(None),
-            Err(error) => Err(error),
         }
+    }
+
+    /// Nothing yet over the snapshots of a large state; `None` if it is none.
+    async fn overlay_anew(&self, head: &Head) -> Result<Option<Overlay>> {
+        let header = self.decode(head)?;
+        let layers = self.layers(&header, head.version).await?;
+        if layers.bytes() <= self.store.0.settings.whole_state_bytes_max {
+            return Ok(None);
+        }
+        Ok(Some(Overlay::over(layers, self.chain(&header).await?, header.base)))
     }
 }
 
