@@ -47,8 +47,8 @@ pub const STATE: &[Promise] = &[
         test: "a_page_of_a_large_state_costs_what_one_of_a_small_state_does",
         broken: "the whole state is read first",
         file: "crates/store/src/state/page.rs",
-        find: "layers.bytes() <= inner.settings.whole_state_bytes_max",
-        replace: "layers.bytes() / 1_000_000_000 <= inner.settings.whole_state_bytes_max",
+        find: "layers.bytes() <= self.store.0.settings.whole_state_bytes_max",
+        replace: "layers.bytes() / 1_000_000_000 <= self.store.0.settings.whole_state_bytes_max",
     },
     Promise {
         promise: "A read with a token never answers from before what the token has seen.",
