@@ -41,11 +41,7 @@ const LOGS_AT_ONCE: usize = 16;
 #[derive(Debug, Clone, Copy, Default)]
 struct Sum {
     logs: u64,
-    commits: u64,
-    headers: u64,
-    bodies: u64,
-    snapshots: u64,
-    others: u64,
+    size: LogSize,
 }
 
 pub async fn run(args: &Args, store: &Store, output: &mut Output) -> Result<ExitCode> {
@@ -70,7 +66,7 @@ pub async fn run(args: &Args, store: &Store, output: &mut Output) -> Result<Exit
     }
     bar.finish_and_clear();
     let mut sums: Vec<_> = sums.into_iter().collect();
-    sums.sort_by(|(a, x), (b, y)| y.bytes().cmp(&x.bytes()).then_with(|| a.cmp(b)));
+    sums.sort_by(|(a, x), (b, y)| y.size.bytes().cmp(&x.size.bytes()).then_with(|| a.cmp(b)));
     let left_out = sums.len().saturating_sub(args.limit);
     sums.truncate(args.limit);
     if output.is_json() {
@@ -112,32 +108,25 @@ impl By {
 impl Sum {
     fn add(&mut self, size: &LogSize) {
         self.logs += 1;
-        self.commits += size.commits;
-        self.headers += size.headers;
-        self.bodies += size.bodies;
-        self.snapshots += size.snapshots;
-        self.others += size.others;
-    }
-
-    fn bytes(&self) -> u64 {
-        self.headers + self.bodies + self.snapshots + self.others
+        self.size.add(size);
     }
 
     fn as_json(&self, of: &str, name: &str) -> serde_json::Value {
-        json!({ of: name, "logs": self.logs, "commits": self.commits, "headers": self.headers, "bodies": self.bodies, "snapshots": self.snapshots, "others": self.others, "bytes": self.bytes() })
+        let size = &self.size;
+        json!({ of: name, "logs": self.logs, "commits": size.commits, "headers": size.headers, "bodies": size.bodies, "snapshots": size.snapshots, "others": size.others, "bytes": size.bytes() })
     }
 
     fn row(&self, name: &str) -> Vec<String> {
-        let bytes = |bytes| HumanBytes(bytes).to_string();
+        let (size, bytes) = (&self.size, |bytes| HumanBytes(bytes).to_string());
         vec![
             name.to_owned(),
             self.logs.to_string(),
-            self.commits.to_string(),
-            bytes(self.headers),
-            bytes(self.bodies),
-            bytes(self.snapshots),
-            bytes(self.others),
-            bytes(self.bytes()),
+            size.commits.to_string(),
+            bytes(size.headers),
+            bytes(size.bodies),
+            bytes(size.snapshots),
+            bytes(size.others),
+            bytes(size.bytes()),
         ]
     }
 }

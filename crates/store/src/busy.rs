@@ -13,10 +13,6 @@ pub(crate) struct Busy(Arc<AtomicBool>);
 pub(crate) struct Working(Busy);
 
 impl Busy {
-    pub fn is_working(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-
     /// `None` if somebody works already.
     pub fn begin(&self) -> Option<Working> {
         (!self.0.swap(true, Ordering::AcqRel)).then(|| Working(self.clone()))

@@ -4,7 +4,7 @@ use icecore_log::{Header, PageLimit, Result, Version};
 
 use crate::{Log, open, read, snapshot};
 
-/// What a log takes, in bytes as they are handed to the storage system: what that adds of its own is not in it.
+/// What a log takes, or several together, in bytes as they are handed to the storage system: what that adds of its own is not in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct LogSize {
@@ -24,6 +24,20 @@ impl LogSize {
     /// All of it.
     pub fn bytes(&self) -> u64 {
         [self.headers, self.bodies, self.snapshots, self.others].into_iter().fold(0, u64::saturating_add)
+    }
+
+    /// Adds what another log takes.
+    pub fn add(&mut self, other: &Self) {
+        let sums = [
+            (&mut self.commits, other.commits),
+            (&mut self.headers, other.headers),
+            (&mut self.bodies, other.bodies),
+            (&mut self.snapshots, other.snapshots),
+            (&mut self.others, other.others),
+        ];
+        for (sum, bytes) in sums {
+            *sum = sum.saturating_add(bytes);
+        }
     }
 }
 

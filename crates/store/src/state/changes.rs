@@ -209,13 +209,12 @@ impl Changes {
         Entry { id: self.id.clone(), events: self.events.iter().map(described).collect() }
     }
 
-    /// Whether anything in them is so large that it may be stored as what differs.
-    pub(crate) fn may_be_shortened(&self) -> bool {
-        self.events.iter().any(|event| event.data.len() >= edit::VALUE_BYTES_MIN)
-    }
-
     /// The documents whose one change is a put of a value of at least so many bytes.
     pub(crate) fn large_puts(&self, bytes_min: usize) -> BTreeSet<String> {
+        // Most changes are small, and need not be looked at.
+        if self.events.iter().all(|event| event.data.len() < bytes_min) {
+            return BTreeSet::new();
+        }
         let mut large = HashMap::new();
         for change in self.events.iter().filter_map(DocumentEvent::of) {
             let is_large = matches!(&change, DocumentEvent::Put { json, .. } if json.len() >= bytes_min);
@@ -227,9 +226,6 @@ impl Changes {
     /// Their entry as it may be stored behind this state: a value that differs little from the one before is an edit of that.
     /// `None` if there is none such.
     pub(crate) fn shortened(&self, entry: &Entry, before: &State, bytes_max: usize) -> Option<Entry> {
-        if !self.may_be_shortened() {
-            return None;
-        }
         let large = self.large_puts(edit::VALUE_BYTES_MIN);
         if large.is_empty() {
             return None;

@@ -228,7 +228,7 @@ impl Log {
     }
 
     /// Why there is no commit below the head.
-    pub(crate) fn not_there(&self, version: Version, boundary: Version) -> Error {
+    fn not_there(&self, version: Version, boundary: Version) -> Error {
         if boundary >= version {
             trimmed(&self.id, version, boundary)
         } else {
@@ -236,15 +236,23 @@ impl Log {
         }
     }
 
+    /// The commits of the next page, of which there must be some.
+    pub(crate) async fn next_commits(
+        &self,
+        pages: &mut Pages,
+        from: Version,
+        to: Version,
+    ) -> Result<Vec<StoredCommit>> {
+        let page = pages.next(self, from, to).await?;
+        if page.commits.is_empty() { Err(self.not_there(from, page.boundary)) } else { Ok(page.commits) }
+    }
+
     async fn go_on(&self, mut folded: Folded, to: Version) -> Result<Folded> {
         let mut pages = Pages::default();
         while folded.state.version < to {
             let next = folded.state.version.next();
-            let page = pages.next(self, next, to).await?;
-            if page.commits.is_empty() {
-                return Err(self.not_there(next, page.boundary));
-            }
-            page.commits.iter().try_for_each(|commit| folded.take_up(&self.id, commit))?;
+            let commits = self.next_commits(&mut pages, next, to).await?;
+            commits.iter().try_for_each(|commit| folded.take_up(&self.id, commit))?;
         }
         Ok(folded)
     }

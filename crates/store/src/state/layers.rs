@@ -26,6 +26,9 @@ impl Layers {
         incarnation: Incarnation,
         version: Version,
     ) -> Result<Self> {
+        if version == Version::ZERO {
+            return Ok(Self::default());
+        }
         let mut listed = snapshot::list(inner, log, incarnation).await?;
         listed.retain(|info| info.to <= version);
         'again: loop {

@@ -51,11 +51,7 @@ impl Log {
         let (mut replayed, mut pages, mut told) = (Replayed::default(), Pages::default(), Instant::now());
         while folded.state.version < head.version {
             let next = folded.state.version.next();
-            let page = pages.next(self, next, head.version).await?;
-            if page.commits.is_empty() {
-                return Err(self.not_there(next, page.boundary));
-            }
-            for commit in &page.commits {
+            for commit in &self.next_commits(&mut pages, next, head.version).await? {
                 folded.take_up(&self.id, commit)?;
                 replayed.commits += 1;
                 // They are listed by the versions that they end at; those before the base are of no use any more.

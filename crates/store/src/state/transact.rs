@@ -1,6 +1,5 @@
 //! Transactions within one log: conditions checked against the state, and tried again when others were first.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use icecore_log::{Error, ErrorKind, Result};
@@ -59,11 +58,7 @@ impl Log {
 
     /// Appends changes whatever the state is; large values as what differs from the value before, as long as that is not in doubt.
     async fn append_shortened(&self, changes: &Changes) -> Result<Receipt> {
-        let large = if changes.may_be_shortened() {
-            changes.large_puts(edit::VALUE_BYTES_MIN)
-        } else {
-            BTreeSet::new()
-        };
+        let large = changes.large_puts(edit::VALUE_BYTES_MIN);
         if large.is_empty() {
             return self.append_changes(changes).await;
         }

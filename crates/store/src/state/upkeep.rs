@@ -66,9 +66,7 @@ impl Upkeep {
             Amount { commits: FIRST_LOOK.min(settings.snapshot_commits), bytes: settings.snapshot_bytes };
         let due = self.due.unwrap_or(first);
         let counted = self.counted;
-        self.has_documents
-            && !self.busy.is_working()
-            && (counted.commits >= due.commits || counted.bytes >= due.bytes)
+        self.has_documents && (counted.commits >= due.commits || counted.bytes >= due.bytes)
     }
 
     /// `counted` is what had been counted before somebody looked.
@@ -102,15 +100,15 @@ pub(crate) fn keep_up(inner: &Arc<Inner>, active: &Arc<Active>, upkeep: &mut Upk
 /// As [`keep_up`], after a reader found that there is much to read behind the last snapshot.
 pub(crate) fn offer(inner: &Arc<Inner>, active: &Arc<Active>) {
     let mut state = lock(&active.state);
-    if !inner.capabilities.read_only && !state.upkeep.busy.is_working() {
+    if !inner.capabilities.read_only {
         start(inner, active, &mut state.upkeep);
     }
 }
 
 fn start(inner: &Arc<Inner>, active: &Arc<Active>, upkeep: &mut Upkeep) {
+    let Some(working) = upkeep.busy.begin() else { return };
     // If all are busy, the next commit asks again.
     let Ok(permit) = Arc::clone(&inner.snapshot_writers).try_acquire_owned() else { return };
-    let Some(working) = upkeep.busy.begin() else { return };
     let (log, active) = (Store(Arc::clone(inner)).log(active.id.clone()), Arc::clone(active));
     tokio::spawn(async move {
         let counted = lock(&active.state).upkeep.counted;
@@ -181,11 +179,7 @@ impl Log {
         let mut pages = Pages::default();
         while overlay.version() < version {
             let next = overlay.version().next();
-            let page = pages.next(self, next, version).await?;
-            if page.commits.is_empty() {
-                return Err(self.not_there(next, page.boundary));
-            }
-            for commit in &page.commits {
+            for commit in &self.next_commits(&mut pages, next, version).await? {
                 overlay.take_up(&self.store.0, &self.id, commit).await?;
             }
         }
