@@ -98,21 +98,29 @@ impl<'py> FromPyObject<'_, 'py> for Name {
 }
 
 impl Agents {
-    /// Writes an entry, in the order of the calls; one whose id is there stays as it was.
-    async fn write(&self, log: LogId, entry: Entry) -> Result<()> {
+    /// Writes the entries of a call, in the order of the calls, also where they are of several logs; one whose id is there stays as it was.
+    async fn write(&self, entries: impl IntoIterator<Item = (LogId, Entry)>) -> Result<()> {
         let turn = self.turn.lock().await;
-        let log = self.opening.store().await?.log(log);
-        let enqueued = log.append(entry).enqueue().await?;
-        drop(turn);
-        match enqueued.receipt().await {
-            Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
-            done => done.map(|_: Receipt| ()),
+        let store = self.opening.store().await?;
+        let mut enqueued = Vec::with_capacity(1);
+        for (log, entry) in entries {
+            enqueued.push(store.log(log).append(entry).enqueue().await?);
         }
+        drop(turn);
+        let mut outcome = Ok(());
+        // To the end of all of them: none is withdrawn because another failed.
+        for one in enqueued {
+            match one.receipt().await {
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                done => outcome = outcome.and(done.map(|_: Receipt| ())),
+            }
+        }
+        outcome
     }
 
     async fn put(&self, log: LogId, key: String, json: Bytes) -> Result<()> {
         let changes = Changes::new().put(key, Json::text(json)?).with_id(self.new_id());
-        self.write(log, changes.entry()).await
+        self.write([(log, changes.entry())]).await
     }
 
     async fn pause(&self, token: &Name) -> Result<Pause> {
@@ -192,26 +200,30 @@ impl Said {
 }
 
 impl NativeAgents {
-    /// `None` if it was accepted and there is room; else what must be awaited.
-    fn say(&self, py: Python<'_>, said: Said) -> PyResult<Option<Call>> {
+    /// `None` if all was accepted and there is room; else what must be awaited.
+    fn say<const N: usize>(&self, py: Python<'_>, said: [Said; N]) -> PyResult<Option<Call>> {
         let this = Arc::clone(&self.0);
         if this.is_durable {
-            let (log, entry) = checked(py, said.entry(&this.tenant))?;
-            return Ok(Some(self.writing(log, entry)));
+            let entries: Result<Vec<_>> = said.into_iter().map(|said| said.entry(&this.tenant)).collect();
+            return Ok(Some(self.writing(checked(py, entries)?)));
         }
-        let runtime = runtime::runtime(py)?.handle();
-        let tenant = Arc::clone(&this.tenant);
-        let accepted = this.outbox.accept(runtime, said.bytes(), move || said.entry(&tenant));
-        if checked(py, accepted)? {
+        let mut has_room = true;
+        for said in said {
+            let runtime = runtime::runtime(py)?.handle();
+            let tenant = Arc::clone(&this.tenant);
+            let accepted = this.outbox.accept(runtime, said.bytes(), move || said.entry(&tenant));
+            has_room = checked(py, accepted)?;
+        }
+        if has_room {
             return Ok(None);
         }
         let timeout = this.timeout;
         Ok(Some(call(async move { this.outbox.room(timeout).await }, |py, ()| Ok(py.None()))))
     }
 
-    fn writing(&self, log: LogId, entry: Entry) -> Call {
+    fn writing(&self, entries: Vec<(LogId, Entry)>) -> Call {
         let this = Arc::clone(&self.0);
-        self.written(async move { this.write(log, entry).await })
+        self.written(async move { this.write(entries).await })
     }
 
     fn written(&self, work: impl Future<Output = Result<()>> + Send + 'static) -> Call {
@@ -349,7 +361,7 @@ impl NativeAgents {
         }
         data.text.push(b'}');
         (said.data, said.at) = (data.text.into(), at.cast::<PyFloat>().ok().and_then(|at| time(at.value())));
-        self.say(py, Said { kind: Kind::Trace, name, event: said, id: Id::Fingerprint })
+        self.say(py, [Said { kind: Kind::Trace, name, event: said, id: Id::Fingerprint }])
     }
 
     fn load_events(&self, trace: Name) -> Call {
@@ -365,7 +377,7 @@ impl NativeAgents {
         let py = event.py();
         let kind = event.getattr(intern!(py, "event_type"))?;
         let said = self.item(event, fields, &kind, None, &trace)?;
-        self.say(py, Said { kind: Kind::Planner, name: trace.0, event: said, id: Id::Own(self.0.new_id()) })
+        self.say(py, [Said { kind: Kind::Planner, name: trace.0, event: said, id: Id::Own(self.0.new_id()) }])
     }
 
     fn load_planner_events(&self, trace: Name) -> Call {
@@ -377,7 +389,7 @@ impl NativeAgents {
     fn save_update(&self, update: &Bound<'_, PyAny>, fields: &Bound<'_, PyTuple>) -> PyResult<Option<Call>> {
         let py = update.py();
         let (kind, id) = (intern!(py, "update_type"), intern!(py, "update_id"));
-        self.say(py, self.of_a_task(Kind::Updates, update, fields, kind, id)?)
+        self.say(py, [self.of_a_task(Kind::Updates, update, fields, kind, id)?])
     }
 
     fn load_updates(
@@ -395,8 +407,7 @@ impl NativeAgents {
         let py = event.py();
         let (kind, id) = (intern!(py, "event_type"), intern!(py, "event_id"));
         let said = self.of_a_task(Kind::Steering, event, fields, kind, id)?;
-        let (log, entry) = checked(py, said.entry(&self.0.tenant))?;
-        Ok(self.writing(log, entry))
+        Ok(self.writing(vec![checked(py, said.entry(&self.0.tenant))?]))
     }
 
     fn load_steering(
@@ -448,7 +459,7 @@ impl NativeAgents {
         let log = checked(py, self.0.tenant.log(Kind::Pause, &token.0))?;
         let saving = Json::text(json).and_then(|json| pause::saving(&json, ttl, SystemClock.now()));
         let entry = checked(py, saving)?.with_id(self.0.new_id()).entry();
-        Ok(self.writing(log, entry))
+        Ok(self.writing(vec![(log, entry)]))
     }
 
     fn take_pause(&self, token: Name) -> Call {
@@ -479,20 +490,19 @@ impl NativeAgents {
         trace: Name,
         session: Name,
         json: Vec<u8>,
-    ) -> PyResult<Vec<Call>> {
+    ) -> PyResult<Option<Call>> {
+        let json = checked(py, Json::text(json))?;
         // First that the session has it, which is how it is found.
         let listed = Event {
             trace: String::from_utf8(trace.0.clone()).unwrap_or_default(),
             ..Event::new("trajectory.saved", lenient::encode(&name_of(py, &trace)?)?)
         };
-        let id = Id::Own(self.0.new_id());
-        let first = self.say(py, Said { kind: Kind::Traces, name: session.0.clone(), event: listed, id })?;
-        let json = checked(py, Json::text(json))?;
         let mut changed = Changes::new().put(names::key(&session.0), json).entry().events;
-        let Some(event) = changed.pop() else { return Ok(Vec::new()) };
-        let id = Id::Own(self.0.new_id());
-        let then = self.say(py, Said { kind: Kind::Trajectory, name: trace.0, event, id })?;
-        Ok(first.into_iter().chain(then).collect())
+        let Some(event) = changed.pop() else { return Ok(None) };
+        let [first, then] = [(); 2].map(|()| Id::Own(self.0.new_id()));
+        // At once, or of two calls the one that is listed first might be kept last.
+        let listed = Said { kind: Kind::Traces, name: session.0, event: listed, id: first };
+        self.say(py, [listed, Said { kind: Kind::Trajectory, name: trace.0, event, id: then }])
     }
 
     fn load_trajectory(&self, trace: Name, session: Name) -> Call {

@@ -57,8 +57,8 @@ class Trajectories(Base):
 
     async def save_trajectory(self, trace_id: str, session_id: str, trajectory: Trajectory) -> None:
         """Keeps a trajectory as it is now, and moves its trace to the session's newest."""
-        json = encode_any(trajectory.serialise())
-        for call in self._native.save_trajectory(trace_id, session_id, json):
+        call = self._native.save_trajectory(trace_id, session_id, encode_any(trajectory.serialise()))
+        if call is not None:
             await wait(call)
 
     async def get_trajectory(self, trace_id: str, session_id: str) -> Trajectory | None:
