@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use icecore_log::codec::SealedEntry;
-use icecore_log::{Entry, EntryId, Error, ErrorKind, LogId, Result, Version, clock};
+use icecore_log::{Entry, EntryId, Error, ErrorKind, Flags, LogId, Result, Version, clock};
 use tokio::sync::{OwnedSemaphorePermit, RwLockReadGuard, oneshot};
 use tokio::time::Instant;
 
@@ -180,12 +180,19 @@ impl Ticket {
 
 impl Log {
     pub(crate) async fn enqueue(&self, entry: Entry, expect: Expect) -> Result<Enqueued> {
-        self.enqueue_with(entry, expect, false).await
+        self.enqueue_sealed(self.seal(entry)?, expect, Flags::default()).await
     }
 
-    /// As the first commit of a new log, which is a base: what it holds is the whole state.
-    pub(crate) async fn enqueue_base(&self, entry: Entry) -> Result<Enqueued> {
-        self.enqueue_with(entry, Expect::Version(Version::ZERO), true).await
+    /// As the commit behind this version, which is a base: what it holds is the whole state.
+    pub(crate) async fn enqueue_base(&self, behind: Version, entry: Entry) -> Result<Enqueued> {
+        let flags = Flags { base: true, seal: false };
+        self.enqueue_sealed(self.seal_ours(entry)?, Expect::Version(behind), flags).await
+    }
+
+    /// As the last commit of the log, which stands on its own: all that came before it may go.
+    pub(crate) async fn enqueue_seal(&self, entry: Entry) -> Result<Enqueued> {
+        let flags = Flags { base: true, seal: true };
+        self.enqueue_sealed(self.seal_ours(entry)?, Expect::Any, flags).await
     }
 
     /// What changes make of this state, on the condition that the log still ends there.
@@ -193,7 +200,7 @@ impl Log {
         let entry = changes.entry();
         let shortened = changes.shortened(&entry, before, self.entry_bytes_max());
         let sealed = self.seal_changes(changes, entry, shortened)?;
-        self.enqueue_sealed(sealed, Expect::Version(before.version), false).await
+        self.enqueue_sealed(sealed, Expect::Version(before.version), Flags::default()).await
     }
 
     /// As [`Log::enqueue_behind`], but only if the entry becomes shorter by it; else there is no reason for a condition.
@@ -207,7 +214,7 @@ impl Log {
             return Ok(None);
         };
         let sealed = self.seal_changes(changes, entry, Some(shortened))?;
-        self.enqueue_sealed(sealed, Expect::Version(before.version), false).await.map(Some)
+        self.enqueue_sealed(sealed, Expect::Version(before.version), Flags::default()).await.map(Some)
     }
 
     /// Changes as they are, whatever the state is.
@@ -216,18 +223,13 @@ impl Log {
         let active = inner.active(&self.id);
         let pass = self.pass(&active, Instant::now() + inner.settings.append_timeout).await?;
         let enqueued = self
-            .enqueue_sealed(self.seal_changes(changes, changes.entry(), None)?, Expect::Any, false)
+            .enqueue_sealed(self.seal_changes(changes, changes.entry(), None)?, Expect::Any, Flags::default())
             .await?;
         drop(pass);
         enqueued.receipt().await
     }
 
-    async fn enqueue_with(&self, entry: Entry, expect: Expect, is_base: bool) -> Result<Enqueued> {
-        let sealed = self.seal(entry)?;
-        self.enqueue_sealed(sealed, expect, is_base).await
-    }
-
-    async fn enqueue_sealed(&self, sealed: Sealed, expect: Expect, is_base: bool) -> Result<Enqueued> {
+    async fn enqueue_sealed(&self, sealed: Sealed, expect: Expect, flags: Flags) -> Result<Enqueued> {
         let Sealed { entry: sealed, document_bytes } = sealed;
         let inner = &self.store.0;
         let timeout = inner.settings.append_timeout;
@@ -235,7 +237,7 @@ impl Log {
         let room = self.room(sealed.bytes.len() + ENTRY_ROOM, deadline).await?;
         let has_id = sealed.id.is_some();
         let (mut pending, ticket, outcome) = Pending::new(Some(sealed), expect, Some(room));
-        (pending.is_base, pending.document_bytes) = (is_base, document_bytes);
+        (pending.flags, pending.document_bytes) = (flags, document_bytes);
         rounds::join(inner, &inner.active(&self.id), [pending]);
         Ok(Enqueued { log: self.id.clone(), has_id, deadline, timeout, outcome, ticket })
     }
@@ -287,8 +289,13 @@ impl Log {
 
     /// Checks an entry, and makes of it what a commit holds.
     fn seal(&self, entry: Entry) -> Result<Sealed> {
-        self.may_append()?;
         entry.events.iter().try_for_each(event::check).map_err(|error| error.with("log", &self.id))?;
+        self.seal_ours(entry)
+    }
+
+    /// As [`Log::seal`], of events that only Icecore itself may make.
+    fn seal_ours(&self, entry: Entry) -> Result<Sealed> {
+        self.may_append()?;
         let document_bytes = event::document_bytes(&entry.events);
         let entry = self.fitting(SealedEntry::seal(entry, clock::random(&*self.store.0.entropy)))?;
         Ok(Sealed { entry, document_bytes })

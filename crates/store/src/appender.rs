@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use icecore_log::codec::{SealedEntry, Secret};
 use icecore_log::{
-    EntryId, Error, ErrorKind, Hash, Header, Incarnation, LogId, Result, Run, StoredCommit, Timestamp,
+    EntryId, Error, ErrorKind, Flags, Hash, Header, Incarnation, LogId, Result, Run, StoredCommit, Timestamp,
     Version,
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -28,8 +28,8 @@ pub(crate) struct Pending {
     /// `None` asks for a slot and nothing else.
     pub entry: Option<SealedEntry>,
     pub expect: Expect,
-    /// Its commit is a base, and the first of the log.
-    pub is_base: bool,
+    /// What its commit is because of it: a base, which it begins, or the seal, which it ends.
+    pub flags: Flags,
     /// How many of its bytes change documents.
     pub document_bytes: u64,
     /// The log's end was read again because the condition names a version past it.
@@ -54,7 +54,7 @@ impl Pending {
         let pending = Self {
             entry,
             expect,
-            is_base: false,
+            flags: Flags::default(),
             document_bytes: 0,
             looked_again: false,
             looked_up: Version::ZERO,

@@ -14,6 +14,7 @@
 //! | [`read`], `pages`, [`tail`] | events by version and time, forward and backward; and as they come |
 //! | [`state`] | the documents that a log's commits make: changed in transactions, read as they were |
 //! | `snapshot` | sorted tables of documents at a version, in blobs: a cache of what the commits say |
+//! | [`retention`] | what of a log may go, what is held, and the end of a log |
 //! | [`verify`], [`copy`] | over whole stores |
 
 pub mod append;
@@ -26,6 +27,7 @@ pub mod ids;
 mod open;
 mod pages;
 pub mod read;
+pub mod retention;
 mod rounds;
 mod sealing;
 pub mod size;
@@ -84,6 +86,8 @@ pub struct Settings {
     pub whole_state_bytes_max: u64,
     /// How many id runs of one tier are merged into one of the next: 8.
     pub id_run_merge: usize,
+    /// How long a trim waits for readers of this process that have not read what it would take: 5 s.
+    pub readers_patience: Duration,
 }
 
 impl Default for Settings {
@@ -102,6 +106,7 @@ impl Default for Settings {
             snapshot_bytes: 64 << 10,
             whole_state_bytes_max: 1 << 20,
             id_run_merge: 8,
+            readers_patience: Duration::from_secs(5),
         }
     }
 }
@@ -126,6 +131,8 @@ pub(crate) struct Inner {
     pub(crate) states: state::cache::States,
     /// How many snapshots may still be written at a time: they are for later, and others are served now.
     pub(crate) snapshot_writers: Arc<Semaphore>,
+    /// Readers that are on their way.
+    pub(crate) running: retention::running::Running,
     ids_in_memory: Arc<AtomicUsize>,
     /// Idle logs are looked for when there are more ids than this.
     forget_ids_from: AtomicUsize,
@@ -179,6 +186,7 @@ impl Builder {
             active: Mutex::default(),
             states: state::cache::States::new(self.settings.state_bytes_max, self.settings.state_eviction),
             snapshot_writers: Arc::new(Semaphore::new(SNAPSHOT_WRITERS)),
+            running: retention::running::Running::default(),
             ids_in_memory: Arc::default(),
             forget_ids_from: AtomicUsize::new(self.settings.ids_in_memory_max),
             capabilities,

@@ -1,5 +1,7 @@
 //! What must be known of a log before it is appended to: its end, its secret, its ids.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use futures_util::future::join;
 use futures_util::stream::{self, StreamExt};
@@ -100,11 +102,33 @@ async fn from_head(inner: &Inner, turn: &Active, head: Option<&Head>) -> Result<
     if wants_ids { load_ids(inner, turn, &tip).await } else { Ok(()) }
 }
 
-/// The log's secret, out of its newest preamble.
-pub(crate) async fn secret(inner: &Inner, log: &LogId, head: &Header) -> Result<Secret> {
-    let page = inner.backend.read(log, head.base, PageLimit::WHOLE.commits(1)).await?;
-    let Some(commit) = page.commits.into_iter().next() else {
-        return Err(damaged(log, head.base, "the commit that holds the log's name and secret is missing"));
+/// The log's secret, out of the newest preamble that a header of it knows.
+pub(crate) async fn secret(inner: &Inner, log: &LogId, header: &Header) -> Result<Secret> {
+    let mut head = Cow::Borrowed(header);
+    let commit = loop {
+        let page = inner.backend.read(log, head.base, PageLimit::WHOLE.commits(1)).await?;
+        if let Some(commit) = page.commits.into_iter().next() {
+            break commit;
+        }
+        // A base was written since, and the log trimmed behind it. Every base has the same secret.
+        let newest = match self::head(inner, log).await? {
+            Some(newest) if newest.boundary >= head.base => decode(log, newest.version, newest.header)?,
+            _ => {
+                return Err(damaged(
+                    log,
+                    head.base,
+                    "the commit that holds the log's name and secret is missing",
+                ));
+            }
+        };
+        if newest.base <= head.base {
+            return Err(damaged(
+                log,
+                head.base,
+                "the commit that holds the log's name and secret was trimmed",
+            ));
+        }
+        head = Cow::Owned(newest);
     };
     let at = |error: Error| error.with("log", log).with("version", head.base);
     let Some(body) = commit.body else {

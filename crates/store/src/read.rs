@@ -9,6 +9,7 @@ use icecore_log::{
 
 use crate::chain::{self, Chain};
 use crate::pages::Pages;
+use crate::retention::running::Reading;
 use crate::{Log, open};
 
 /// Which part of a log to read, both ends included.
@@ -94,6 +95,8 @@ pub struct Reader<'a> {
     log: &'a Log,
     range: Range,
     state: State,
+    /// While it is on its way: it is not trimmed from under it by this process.
+    reading: Option<Reading>,
 }
 
 #[derive(Debug)]
@@ -131,7 +134,7 @@ impl Log {
 
     /// Reads commits; the range's end is fixed when the first page is read.
     pub fn read(&self, range: Range) -> Reader<'_> {
-        Reader { log: self, range, state: State::New }
+        Reader { log: self, range, state: State::New, reading: None }
     }
 
     /// As [`Log::read`], of a log whose head was just read.
@@ -216,6 +219,8 @@ impl Reader<'_> {
     pub async fn next_page(&mut self) -> Result<Vec<RecordedCommit>> {
         if matches!(self.state, State::New) {
             let head = self.log.existing_head().await?;
+            let first = self.first(&head);
+            self.reading = Some(Reading::begin(&self.log.store.0, &self.log.id, first));
             self.state = self.start(&head).await?;
         }
         let page = match &mut self.state {
@@ -223,14 +228,22 @@ impl Reader<'_> {
             State::Forward(forward) => forward.next_page(self.log).await?,
             State::Backward(backward) => backward.next_page(self.log).await?,
         };
-        if page.is_empty() {
-            self.state = State::Done;
+        match page.last() {
+            None => (self.state, self.reading) = (State::Done, None),
+            Some(last) if !self.range.reverse => {
+                self.reading.iter().for_each(|reading| reading.needs(last.version.next()));
+            }
+            Some(_) => {}
         }
         Ok(page)
     }
 
+    fn first(&self, head: &Head) -> Version {
+        self.range.from.unwrap_or(head.boundary.next()).max(Version::FIRST)
+    }
+
     async fn start(&self, head: &Head) -> Result<State> {
-        let first = self.range.from.unwrap_or(head.boundary.next()).max(Version::FIRST);
+        let first = self.first(head);
         if first <= head.boundary {
             return Err(trimmed(&self.log.id, first, head.boundary));
         }

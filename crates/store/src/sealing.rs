@@ -82,7 +82,13 @@ impl State {
                 Expect::Version(expected) if expected != head => {
                     pending.answer(Err(conflict(log, expected, head)));
                 }
-                Expect::Version(_) | Expect::Any => batch.push(pending),
+                Expect::Version(_) | Expect::Any => {
+                    let is_last = pending.flags.seal;
+                    batch.push(pending);
+                    if is_last {
+                        break;
+                    }
+                }
             }
         }
         batch.chosen
@@ -181,7 +187,11 @@ fn build(inner: &Inner, log: &LogId, tip: Option<&Tip>, secret: Secret, chosen: 
     let entries =
         || chosen.iter().filter(|chosen| !chosen.repeated).filter_map(|chosen| chosen.pending.entry.as_ref());
     let mut body = BytesMut::with_capacity(entries().map(|entry| entry.bytes.len()).sum::<usize>() + 128);
-    let preamble = tip.is_none().then(|| {
+    let flags = Flags {
+        base: chosen.iter().any(|chosen| chosen.pending.flags.base),
+        seal: chosen.iter().any(|chosen| chosen.pending.flags.seal),
+    };
+    let preamble = (tip.is_none() || flags.base).then(|| {
         let (frame, bytes) = Preamble { name: log.clone(), secret }.seal(clock::random(&*inner.entropy));
         body.extend_from_slice(&bytes);
         frame
@@ -197,18 +207,19 @@ fn build(inner: &Inner, log: &LogId, tip: Option<&Tip>, secret: Secret, chosen: 
             }
         })
         .collect();
+    let version = tip.map_or(Version::FIRST, |tip| tip.version.next());
     let header = Header {
         name_tag: tip.map_or_else(|| secret.name_tag(log), |tip| tip.name_tag),
         incarnation: tip.map_or_else(|| Incarnation(clock::random(&*inner.entropy)), |tip| tip.incarnation),
-        version: tip.map_or(Version::FIRST, |tip| tip.version.next()),
+        version,
         position: tip.map_or(0, |tip| tip.position),
         previous: tip.map_or(Hash::ZERO, |tip| tip.hash),
         at: tip.map_or(now, |tip| tip.at.max(now)),
         writer: inner.writer,
         epoch: 0,
         nonce: clock::random(&*inner.entropy),
-        flags: Flags { base: chosen.iter().any(|chosen| chosen.pending.is_base), seal: false },
-        base: tip.map_or(Version::FIRST, |tip| tip.base),
+        flags,
+        base: tip.filter(|_| !flags.base).map_or(version, |tip| tip.base),
         preamble,
         entries,
     };

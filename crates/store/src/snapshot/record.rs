@@ -129,8 +129,10 @@ pub(crate) struct Block {
     plain: Bytes,
     /// Where the next record begins.
     at: usize,
-    /// The key of the record before it; of the first, what it must be.
-    key: Arc<str>,
+    /// The key of the record before it, if there is one.
+    key: Option<Arc<str>>,
+    /// What the first key must be, where that is said elsewhere.
+    first: Option<Arc<str>>,
     /// The next block's first key.
     below: Option<Arc<str>>,
     span: Span,
@@ -139,7 +141,12 @@ pub(crate) struct Block {
 impl Block {
     /// A block whose hash was checked, and what the index says of its first key and of the next block's.
     pub fn new(plain: Bytes, first: Arc<str>, below: Option<Arc<str>>, span: Span) -> Self {
-        Self { plain, at: 0, key: first, below, span }
+        Self { plain, at: 0, key: None, first: Some(first), below, span }
+    }
+
+    /// Records that stand alone, behind a key.
+    pub fn behind(plain: Bytes, key: Option<Arc<str>>, span: Span) -> Self {
+        Self { plain, at: 0, key, first: None, below: None, span }
     }
 
     /// The next record.
@@ -150,8 +157,9 @@ impl Block {
         let mut input = Input(&self.plain[self.at..]);
         let kind = input.u8()?;
         let key = input.key()?;
-        let follows = if self.at == 0 { key == &*self.key } else { key > &*self.key };
-        if !follows || self.below.as_ref().is_some_and(|below| key >= &**below) {
+        let follows = self.key.as_ref().is_none_or(|before| key > &**before);
+        let begins = self.at > 0 || self.first.as_ref().is_none_or(|first| key == &**first);
+        if !follows || !begins || self.below.as_ref().is_some_and(|below| key >= &**below) {
             return Err("a key that is out of order");
         }
         let content = match kind {
@@ -171,7 +179,7 @@ impl Block {
         }
         let key: Arc<str> = key.into();
         self.at = self.plain.len() - input.0.len();
-        self.key = Arc::clone(&key);
+        self.key = Some(Arc::clone(&key));
         Ok(Some(Record { key, content }))
     }
 

@@ -213,6 +213,22 @@ impl State {
         }
     }
 
+    /// Every document, as a snapshot has it, in order of their keys.
+    pub(crate) fn records(&self) -> impl Iterator<Item = Record> {
+        self.documents.iter().map(|(key, Placed { document: Document { json, version, at }, place })| {
+            Record {
+                key: Arc::clone(key),
+                content: Content::Value {
+                    json: json.clone(),
+                    version: *version,
+                    at: *at,
+                    place: *place,
+                    is_anew: false,
+                },
+            }
+        })
+    }
+
     /// What a snapshot says of a document; `None` if there is none.
     pub(crate) fn content(&self, key: &str, is_anew: bool) -> Option<Content> {
         let Placed { document: Document { json, version, at }, place } = self.documents.get(key)?;

@@ -10,6 +10,7 @@ use crate::chain::Chain;
 use crate::pages::Pages;
 use crate::read::Range;
 use crate::snapshot::Place;
+use crate::state::base;
 use crate::state::cache::Slot;
 use crate::state::consistency::{Consistency, Token};
 use crate::state::document::{Document, State};
@@ -122,6 +123,9 @@ impl Log {
             *kept = None;
             return Ok(Folded::empty(&self.id));
         };
+        if !kept.as_ref().is_some_and(|kept| kept.is_at(head)) {
+            self.living(head)?;
+        }
         self.take_up_won(&slot, &mut kept, Some(head.version));
         // Taken out while it goes on: what is half done is never kept.
         let folded = match kept.take() {
@@ -156,7 +160,11 @@ impl Log {
                 if commit.entries.is_none() {
                     return Ok(None);
                 }
+                let named = |error: Error| error.with("log", &self.id).with("version", version);
                 for event in commit.into_events().rev() {
+                    if is_base && let Some(kept) = base::find(&event.event, version, key).map_err(named)? {
+                        return Ok(Some(Document::of(kept.content)));
+                    }
                     match DocumentEvent::of(&event.event).filter(|change| change.key() == key) {
                         Some(DocumentEvent::Put { json, .. }) => {
                             return Ok(Some(Some(Document { json, version, at })));
@@ -176,6 +184,10 @@ impl Log {
     /// The state at a version, from the snapshots nearest to it, or else from the newest base at or before it.
     pub(crate) async fn fold_to(&self, head: &Head, version: Version) -> Result<Folded> {
         let (header, hash) = self.header(head, version).await?;
+        // Its base went with the trim: whether a snapshot still says the same is no answer that lasts.
+        if header.base <= head.boundary {
+            return Err(trimmed(&self.id, version, head.boundary));
+        }
         let chain = self.chain(&header).await?;
         let (mut nearest, mut gone) = (version, 0);
         loop {
@@ -265,16 +277,16 @@ pub(crate) fn take_up(
     header: &Header,
     hash: Hash,
     entries: Option<&[Entry]>,
-    is_wanted: impl Fn(&DocumentEvent) -> bool,
+    is_wanted: impl Fn(&str) -> bool,
 ) -> Result<()> {
     let entries = entries.ok_or_else(|| dropped(log, header.version))?;
+    let at = |error: Error| error.with("log", log).with("version", header.version);
     if header.flags.base {
-        state.clear();
+        base::begin(state, header.version, entries, &is_wanted).map_err(at)?;
     }
     let changes = entries.iter().flat_map(|entry| event::changes(&entry.events));
     for ((_, change), index) in changes.zip(0..) {
-        if is_wanted(&change) {
-            let at = |error: Error| error.with("log", log).with("version", header.version);
+        if is_wanted(change.key()) {
             state.apply(change, Place { version: header.version.0, index }, header.at).map_err(at)?;
         }
     }

@@ -7,6 +7,7 @@
 //! | `event` | documents' events: how they are written and read |
 //! | [`changes`] | [`Changes`] and [`Condition`]: what a transaction does, as data |
 //! | `transact` | conditions checked, and a closure run again when others were first |
+//! | `base` | the whole state in one commit, so that what came before it may go |
 //! | `layers`, `overlay` | a state as its snapshots say it, and what came behind them |
 //! | `upkeep` | when snapshots are written, and writing them |
 //! | [`page`] | one document, or a page of them, of a state that may be larger than memory |
@@ -19,6 +20,7 @@
 //! | [`replay`] | a state from the commits alone, compared with what snapshots say |
 //! | [`watch`] | a document as it changes |
 
+pub(crate) mod base;
 pub(crate) mod cache;
 pub mod changes;
 pub mod consistency;

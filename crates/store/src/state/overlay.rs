@@ -70,7 +70,14 @@ impl Overlay {
             }
             self.log_bytes += stored.frame.length.min(event::document_bytes(&entry.events));
         }
-        fold::take_up(&mut self.state, log, &header, hash, entries.as_deref(), |_| true)
+        fold::take_up(&mut self.state, log, &header, hash, entries.as_deref(), |_| true)?;
+        if header.flags.base {
+            // What it holds is new to what is below, which is nothing.
+            for (key, _) in self.state.documents("") {
+                self.changed.entry(key.into()).or_insert(false);
+            }
+        }
+        Ok(())
     }
 
     async fn note(&mut self, inner: &Inner, change: &DocumentEvent) -> Result<()> {

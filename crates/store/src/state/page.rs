@@ -42,6 +42,7 @@ impl Log {
             && self.store.0.states.find(&self.id).is_none()
             && let Some(head) = self.raw_head().await?
             && head.version.0 - head.boundary.0 > LOOK_BACK
+            && self.living(&head).is_ok()
             && let Some(found) = self.find_at_the_end(&head, key).await?
         {
             return Ok(found);
@@ -133,7 +134,10 @@ impl Log {
         let head = self.raw_head().await?;
         let is_whole = slot.folded.lock().await.is_some();
         let part = match &head {
-            Some(head) if !is_whole => self.part(head, &slot).await?,
+            Some(head) if !is_whole => {
+                self.living(head)?;
+                self.part(head, &slot).await?
+            }
             _ => None,
         };
         let found = match part {

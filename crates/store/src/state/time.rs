@@ -57,6 +57,7 @@ impl Log {
                 .with("found", found)
                 .advise("The log has not come to that version"));
         };
+        self.living(&head)?;
         self.fold_to(&head, version).await
     }
 
@@ -132,7 +133,7 @@ impl Log {
         let events = std::iter::once(Event::new(FORK, origin.0)).chain(documents).collect();
         let log = self.store.log(new.clone());
         let entry = Entry { id: None, events };
-        log.enqueue_base(entry).await?.receipt().await
+        log.enqueue_base(Version::ZERO, entry).await?.receipt().await
     }
 }
 

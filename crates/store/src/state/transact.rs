@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use icecore_log::{Error, ErrorKind, Result};
+use tokio::sync::{MutexGuard, RwLockWriteGuard};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::append::Receipt;
+use crate::appender::Active;
 use crate::state::changes::{self, Changes, Json};
 use crate::state::consistency::Consistency;
 use crate::state::document::State;
@@ -138,34 +140,15 @@ impl Log {
         &self,
         mut decide: impl FnMut(&State) -> Result<Changes>,
     ) -> Result<Option<Receipt>> {
-        let inner = &self.store.0;
-        let deadline = Instant::now() + inner.settings.append_timeout;
-        let active = inner.active(&self.id);
-        let late = |()| {
-            Error::new(ErrorKind::Unavailable, "changing a log's state")
-                .with("log", &self.id)
-                .advise("Others were always first. Nothing was written: retry")
-        };
-        let _turn = timeout_at(deadline, active.transactions.lock()).await.map_err(|_| late(()))?;
-        let mut gate = None;
-        for round in 0.. {
-            // What joined before it was closed may still be on its way and take one more round, so it is kept for some; and given back
-            // between, since other processes may go on being first.
-            if round >= PATIENCE && (round - PATIENCE).is_multiple_of(ALONE) {
-                drop(gate.take());
-                gate = Some(timeout_at(deadline, active.gate.write()).await.map_err(|_| late(()))?);
-            }
-            // Not in the middle of a round: it says itself what became of what it sent.
-            if Instant::now() >= deadline {
-                return Err(late(()));
-            }
-            let before = self.fold_strong().await?.state;
+        let active = self.store.0.active(&self.id);
+        let mut turns = Turns::begin(self, &active).await?;
+        loop {
+            let before = turns.next().await?;
             let changes = decide(&before)?;
             if let Some(done) = self.round(&changes, &before).await? {
                 return Ok(done);
             }
         }
-        Ok(None)
     }
 
     /// Tries once, and gives the receipt, if there was anything to commit; `None` if somebody else was first.
@@ -193,4 +176,49 @@ impl Log {
             }
         }
     }
+}
+
+/// The tries of a transaction: one transaction of this process and log at a time, and more and more to itself the more often others were
+/// first.
+pub(crate) struct Turns<'a> {
+    log: &'a Log,
+    active: &'a Active,
+    deadline: Instant,
+    round: u32,
+    gate: Option<RwLockWriteGuard<'a, ()>>,
+    _turn: MutexGuard<'a, ()>,
+}
+
+impl<'a> Turns<'a> {
+    pub async fn begin(log: &'a Log, active: &'a Active) -> Result<Self> {
+        let deadline = Instant::now() + log.store.0.settings.append_timeout;
+        let turn = timeout_at(deadline, active.transactions.lock()).await.map_err(|_| late(log))?;
+        Ok(Self { log, active, deadline, round: 0, gate: None, _turn: turn })
+    }
+
+    /// The state for the next try.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] once the time is up; as reading a state.
+    pub async fn next(&mut self) -> Result<Arc<State>> {
+        // What joined before it was closed may still be on its way and take one more round, so it is kept for some; and given back
+        // between, since other processes may go on being first.
+        if self.round >= PATIENCE && (self.round - PATIENCE).is_multiple_of(ALONE) {
+            drop(self.gate.take());
+            let gate = timeout_at(self.deadline, self.active.gate.write()).await;
+            self.gate = Some(gate.map_err(|_| late(self.log))?);
+        }
+        self.round += 1;
+        // Not in the middle of a round: it says itself what became of what it sent.
+        if Instant::now() >= self.deadline {
+            return Err(late(self.log));
+        }
+        Ok(self.log.fold_strong().await?.state)
+    }
+}
+
+fn late(log: &Log) -> Error {
+    Error::new(ErrorKind::Unavailable, "changing a log's state")
+        .with("log", &log.id)
+        .advise("Others were always first. Nothing was written: retry")
 }

@@ -123,7 +123,7 @@ fn start(inner: &Arc<Inner>, active: &Arc<Active>, upkeep: &mut Upkeep) {
 /// somebody looked.
 async fn write(log: &Log, bytes: u64) -> Result<Looked> {
     let Some(head) = log.raw_head().await? else { return Ok(Looked::Nothing) };
-    let (inner, header) = (&log.store.0, log.decode(&head)?);
+    let (inner, header) = (&log.store.0, log.living(&head)?);
     loop {
         let layers = log.layers(&header, head.version).await?;
         let commits = head.version.0 - layers.version().max(header.base.previous()).0;

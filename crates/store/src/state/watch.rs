@@ -5,7 +5,6 @@ use icecore_log::{Result, Version};
 use crate::Log;
 use crate::read::RecordedCommit;
 use crate::state::document::{Document, State};
-use crate::state::event::DocumentEvent;
 use crate::state::fold;
 use crate::tail::{Tail, Tailed};
 
@@ -93,7 +92,7 @@ impl Watch<'_> {
     /// What the document is behind a commit, if that changed it: then its version is another, or it is gone.
     fn apply(&mut self, commit: &RecordedCommit) -> Result<Option<Watched>> {
         let before = self.state.version_of(&self.key);
-        let is_ours = |change: &DocumentEvent| change.key() == self.key;
+        let is_ours = |key: &str| key == self.key;
         fold::take_up(
             &mut self.state,
             &self.log.id,

@@ -7,6 +7,7 @@ use icecore_log::{Error, ErrorKind, Event, Result};
 use crate::read::{Reader, RecordedCommit};
 use crate::snapshot::Place;
 use crate::state::At;
+use crate::state::base;
 use crate::state::document::State;
 use crate::state::event::{self, DocumentEvent};
 
@@ -117,10 +118,11 @@ impl WholeReader<'_> {
             }
         }
         let (Some(known), mut bytes) = (state, 0) else { return Ok((commit, 0)) };
-        if commit.header.flags.base {
-            known.clear();
-        }
         let at = |error: Error| error.with("log", self.reader.log_id()).with("version", commit.version);
+        if commit.header.flags.base {
+            let is_wanted = |key: &str| self.key.as_ref().is_none_or(|wanted| key == wanted);
+            base::begin(known, commit.version, entries, is_wanted).map_err(at)?;
+        }
         let mut places = (0..).map(|index| Place { version: commit.version.0, index });
         for entry in entries {
             let changes: Vec<_> = event::changes(&entry.events)

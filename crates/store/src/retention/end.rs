@@ -1,0 +1,124 @@
+//! The seal: the only end of a log. Whoever wants to write the next commit must have read it.
+
+use icecore_log::{Entry, Error, ErrorKind, Event, Head, Header, LogId, PageLimit, Result, Swept, Version};
+
+use crate::retention::SYSTEM;
+use crate::retention::hold::Intent;
+use crate::{Log, Store};
+
+/// Says that nothing comes behind it, and why.
+pub(crate) const SEALED: &str = "icecore.sealed";
+
+/// What became of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Deleted {
+    /// The version of its seal, which stays: so nobody who was slow can bring the log back.
+    pub seal: Version,
+    /// What was deleted at once; where a late writer is told by the clock, the rest follows with the next sweep.
+    pub swept: Swept,
+    /// Whether it had been deleted before.
+    pub repeated: bool,
+}
+
+impl Store {
+    /// Deletes a log: its commits, its documents, its snapshots and its ids. Its name is not free for another: the commit that says that
+    /// it was deleted stays.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if it has no commit; [`Refused`](ErrorKind::Refused) if somebody holds it, or it is still being
+    /// read by this process; else as [`Log::append`].
+    pub async fn delete_log(&self, id: &LogId) -> Result<Deleted> {
+        if id.tenant() == SYSTEM {
+            return Err(Error::new(ErrorKind::Refused, "deleting a log")
+                .with("log", id)
+                .advise("It is Icecore's own: what is held, and what is kept, is in it"));
+        }
+        let log = self.log(id.clone());
+        let Some(head) = log.raw_head().await? else {
+            return Err(Error::new(ErrorKind::NotFound, "deleting a log")
+                .with("log", id)
+                .advise("There is no such log"));
+        };
+        let repeated = is_deleted(&log.decode(&head)?);
+        if !repeated {
+            log.wait_for_readers(Version(u64::MAX)).await?;
+            self.retention()?.begin(id, &Intent::all()).await?;
+        }
+        let (seal, swept) = log.seal_and_clear().await?;
+        self.retention()?.end(id, &Intent::all()).await?;
+        Ok(Deleted { seal, swept, repeated })
+    }
+}
+
+/// A seal that is a base holds nothing, and nothing before it is needed.
+fn is_deleted(header: &Header) -> bool {
+    header.flags.seal && header.flags.base
+}
+
+impl Log {
+    /// Ends the log, if it has not ended, and deletes what can be deleted.
+    pub(super) async fn seal_and_clear(&self) -> Result<(Version, Swept)> {
+        let seal = match self.raw_head().await? {
+            Some(head) if is_deleted(&self.decode(&head)?) => head.version,
+            _ => {
+                let event = Event::new(SEALED, r#"{"because":"deleted"}"#);
+                self.enqueue_seal(Entry::new(event)).await?.receipt().await?.version
+            }
+        };
+        let backend = &self.store.0.backend;
+        backend.close(&self.id, seal.previous()).await?;
+        let swept = backend.sweep(&self.id).await?;
+        for blob in backend.list_blobs(&self.id, "").await? {
+            backend.delete_blob(&icecore_log::BlobId::new(self.id.clone(), &blob.name)?).await?;
+        }
+        Ok((seal, swept))
+    }
+
+    /// The header of the head.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if the log was deleted.
+    pub(crate) fn living(&self, head: &Head) -> Result<Header> {
+        let header = self.decode(head)?;
+        if is_deleted(&header) { Err(self.deleted(&header)) } else { Ok(header) }
+    }
+
+    fn deleted(&self, seal: &Header) -> Error {
+        Error::new(ErrorKind::NotFound, "reading a log's state")
+            .with("log", &self.id)
+            .with("sealed_at", seal.version)
+            .advise("The log was deleted")
+    }
+
+    /// Calls for each commit from one version to another with its bytes, header and body, as the headers say.
+    pub(super) async fn each_size(
+        &self,
+        from: Version,
+        to: Version,
+        mut each: impl FnMut(Version, u64),
+    ) -> Result<()> {
+        let mut next = from;
+        while next <= to {
+            let left = usize::try_from(to.0 - next.0 + 1).unwrap_or(usize::MAX);
+            let page = self.store.0.backend.read(&self.id, next, PageLimit::HEADERS.commits(left)).await?;
+            if page.commits.is_empty() {
+                if page.boundary < next {
+                    return Err(crate::open::damaged(&self.id, next, "a commit below the head is missing"));
+                }
+                next = page.boundary.next();
+            }
+            for commit in page.commits {
+                let bytes = commit.header.len() as u64;
+                let header = Header::decode(commit.header)
+                    .map_err(|error| error.with("log", &self.id).with("version", commit.version))?;
+                each(
+                    commit.version,
+                    header.frames().fold(bytes, |sum, frame| sum.saturating_add(frame.length)),
+                );
+                next = commit.version.next();
+            }
+        }
+        Ok(())
+    }
+}

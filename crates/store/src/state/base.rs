@@ -1,0 +1,139 @@
+//! The base: the whole state in one commit, so that what came before it may go. It changes nothing: every document stays what it was,
+//! with its version, its time and its place among the others.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use icecore_log::{Entry, Error, ErrorKind, Event, Result, Timestamp, Version};
+
+use crate::Log;
+use crate::append::Receipt;
+use crate::snapshot::{Block, Record, Span};
+use crate::state::document::State;
+use crate::state::transact::Turns;
+
+/// Says that the commit is a base, and how many documents it holds.
+pub(crate) const BASE: &str = "icecore.base";
+/// Documents as they were, in order of their keys.
+pub(crate) const DOCUMENTS: &str = "icecore.base.documents";
+/// What an event holds at the most, unless one document has more: a reader has that much in memory beside the state.
+const EVENT_BYTES: usize = 1 << 20;
+
+/// What holds this state. `last_used` is when something else than a base was appended.
+fn entry(state: &State, last_used: Timestamp) -> Entry {
+    let head = format!(r#"{{"documents":{},"last_used":{}}}"#, state.len(), last_used.0);
+    let mut events = vec![Event::new(BASE, head)];
+    let mut records = BytesMut::new();
+    let mut push = |records: &mut BytesMut| {
+        let event = Event::new(DOCUMENTS, records.split().freeze());
+        events.push(Event { content_type: "application/octet-stream".to_owned(), ..event });
+    };
+    for record in state.records() {
+        if !records.is_empty() && records.len() + record.bytes() > EVENT_BYTES {
+            push(&mut records);
+        }
+        record.put(&mut records);
+    }
+    if !records.is_empty() {
+        push(&mut records);
+    }
+    Entry { id: None, events }
+}
+
+/// When something else than a base was appended, as the entry of a base says.
+pub(crate) fn was_last_used(entry: &Entry) -> Option<Timestamp> {
+    #[derive(serde::Deserialize)]
+    struct Head {
+        last_used: i64,
+    }
+    let head = entry.events.first().filter(|event| event.kind == BASE)?;
+    serde_json::from_slice::<Head>(&head.data).ok().map(|head| Timestamp(head.last_used))
+}
+
+/// Makes a state what a base says, which is this version, as far as its documents are wanted.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`] if it holds something else than documents in order of their keys.
+pub(crate) fn begin(
+    state: &mut State,
+    base: Version,
+    entries: &[Entry],
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<()> {
+    state.clear();
+    let mut last = None;
+    for event in entries.iter().flat_map(|entry| &entry.events).filter(|event| event.kind == DOCUMENTS) {
+        let mut records = records(event, base, last.clone());
+        while let Some(record) = records.next().map_err(damaged)? {
+            last = Some(Arc::clone(&record.key));
+            if is_wanted(&record.key) {
+                state.take_in(record);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What an event of a base says of a document; `None` if it does not.
+///
+/// # Errors
+/// As [`begin`].
+pub(crate) fn find(event: &Event, base: Version, key: &str) -> Result<Option<Record>> {
+    if event.kind != DOCUMENTS {
+        return Ok(None);
+    }
+    let mut records = records(event, base, None);
+    while let Some(record) = records.next().map_err(damaged)? {
+        if *record.key == *key {
+            return Ok(Some(record));
+        }
+    }
+    Ok(None)
+}
+
+fn records(event: &Event, base: Version, behind: Option<Arc<str>>) -> Block {
+    Block::behind(event.data.clone(), behind, Span { from: Version::ZERO, to: base.previous() })
+}
+
+fn damaged(what: &'static str) -> Error {
+    Error::new(ErrorKind::Corrupt, "reading a base").with("found", what)
+}
+
+impl Log {
+    /// Writes the whole state into one commit. From there on it is known without what came before, which may then be trimmed.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if the log has no commit; [`Refused`](ErrorKind::Refused) if the state is larger than a commit
+    /// may be; else as [`Log::transact`].
+    pub async fn write_base(&self) -> Result<Receipt> {
+        let active = self.store.0.active(&self.id);
+        let mut turns = Turns::begin(self, &active).await?;
+        loop {
+            let state = turns.next().await?;
+            if state.version == Version::ZERO {
+                return Err(Error::new(ErrorKind::NotFound, "writing a base")
+                    .with("log", &self.id)
+                    .advise("There is no such log"));
+            }
+            let last_used = match self.raw_head().await?.filter(|head| head.version == state.version) {
+                Some(head) => self.last_used(&head).await?,
+                None => continue,
+            };
+            match self.enqueue_base(state.version, entry(&state, last_used)).await {
+                Ok(enqueued) => match enqueued.receipt().await {
+                    Err(error) if error.kind() == ErrorKind::Conflict => {}
+                    done => return done,
+                },
+                Err(error) if error.kind() == ErrorKind::Invalid => return Err(too_large(error)),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// The documents are as they were accepted: there is nothing else that may be wrong with them.
+fn too_large(error: Error) -> Error {
+    Error::new(ErrorKind::Refused, "writing a base")
+        .because(error)
+        .advise("The log's documents are more than a commit of this storage system may hold: delete some, or fork what is still needed")
+}
