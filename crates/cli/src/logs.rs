@@ -31,7 +31,7 @@ pub async fn run(args: &Args, store: &Store, output: &mut Output) -> Result<Exit
                 continue;
             };
             if output.is_json() {
-                let line = json!({ "log": id.as_str(), "version": head.version.0, "events": head.events, "at": time::show(head.at), "trimmed_through": head.boundary.0 });
+                let line = json!({ "log": id.as_str(), "version": head.version.0, "events": head.events, "at": time::show(head.at), "trimmed_through": head.boundary.0, "sealed": head.sealed });
                 output.line(&line.to_string())?;
             } else {
                 rows.push(vec![
@@ -39,11 +39,12 @@ pub async fn run(args: &Args, store: &Store, output: &mut Output) -> Result<Exit
                     head.version.to_string(),
                     head.events.to_string(),
                     time::show(head.at),
+                    if head.sealed { "deleted" } else { "" }.to_owned(),
                 ]);
             }
         }
         if !rows.is_empty() {
-            output.table(if is_first { &["log", "version", "events", "last"] } else { &[] }, rows)?;
+            output.table(if is_first { &["log", "version", "events", "last", ""] } else { &[] }, rows)?;
             is_first = false;
         }
         cursor = page.next;

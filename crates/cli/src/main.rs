@@ -7,11 +7,14 @@ mod diff;
 mod doctor;
 mod fork;
 mod history;
+mod hold;
 mod import;
 mod input;
 mod lines;
 mod logs;
+mod maintain;
 mod output;
+mod policy;
 mod read;
 mod rejects;
 mod replay;
@@ -21,6 +24,7 @@ mod state;
 mod tail;
 mod time;
 mod timeline;
+mod trim;
 mod verify;
 mod watch;
 
@@ -93,6 +97,16 @@ enum Command {
     Fork(fork::Args),
     /// Say how many bytes tenants, kinds or logs take: what grows
     Size(size::Args),
+    /// Make a log shorter; its documents stay as they are
+    Trim(trim::Args),
+    /// Delete a whole log, for good
+    DeleteLog(trim::DeleteArgs),
+    /// Keep history from being trimmed or deleted
+    Hold(hold::Args),
+    /// Say what is kept of logs without anybody asking
+    Policy(policy::Args),
+    /// Apply the policies, and finish what others left
+    Maintain(maintain::Args),
     /// Check every commit's place in its log's chain, and every stored byte
     Verify(verify::Args),
     /// Fold a log's documents from its commits alone, and compare with its snapshots
@@ -124,13 +138,23 @@ impl Command {
             | Self::History(_)
             | Self::Watch(_)
             | Self::Completions { .. } => WhenClosed::End,
-            Self::Rollback(args) if args.dry_run => WhenClosed::End,
+            Self::Rollback(rollback::Args { dry_run: true, .. })
+            | Self::Trim(trim::Args { dry_run: true, .. })
+            | Self::DeleteLog(trim::DeleteArgs { dry_run: true, .. })
+            | Self::Maintain(maintain::Args { dry_run: true, .. }) => WhenClosed::End,
+            Self::Hold(args) if matches!(args.command, hold::Command::List) => WhenClosed::End,
+            Self::Policy(args) if matches!(args.command, policy::Command::List) => WhenClosed::End,
             Self::Append(_)
             | Self::Put(_)
             | Self::Patch(_)
             | Self::Delete(_)
             | Self::Rollback(_)
             | Self::Fork(_)
+            | Self::Trim(_)
+            | Self::DeleteLog(_)
+            | Self::Hold(_)
+            | Self::Policy(_)
+            | Self::Maintain(_)
             | Self::Import(_)
             | Self::Verify(_)
             | Self::Replay(_)
@@ -246,6 +270,32 @@ async fn run(cli: &Cli, output: &mut Output) -> Result<ExitCode> {
             write_existing(cli, async |store| rollback::run(args, store, output).await).await
         }
         Command::Fork(args) => write_existing(cli, async |store| fork::run(args, store, output).await).await,
+        Command::Trim(args) if args.dry_run => trim::run(args, &look(cli).await?, output).await,
+        Command::Trim(args) => write_existing(cli, async |store| trim::run(args, store, output).await).await,
+        Command::DeleteLog(args) if args.dry_run => trim::dry_delete(args, &look(cli).await?, output).await,
+        Command::DeleteLog(args) => {
+            write_existing(cli, async |store| trim::delete(args, store, output).await).await
+        }
+        Command::Hold(args) => match &args.command {
+            hold::Command::Set(args) => write(cli, async |store| hold::set(args, store, output).await).await,
+            hold::Command::List => hold::list(&look(cli).await?, output).await,
+            hold::Command::Release { name } => {
+                write_existing(cli, async |store| hold::release(name, store, output).await).await
+            }
+        },
+        Command::Policy(args) => match &args.command {
+            policy::Command::Set(args) => {
+                write(cli, async |store| policy::set(args, store, output).await).await
+            }
+            policy::Command::List => policy::list(&look(cli).await?, output).await,
+            policy::Command::Remove { prefix } => {
+                write_existing(cli, async |store| policy::remove(prefix, store, output).await).await
+            }
+        },
+        Command::Maintain(args) if args.dry_run => maintain::dry_run(&look(cli).await?, output).await,
+        Command::Maintain(args) => {
+            write_existing(cli, async |store| maintain::run(args, store, output).await).await
+        }
         Command::Size(args) => size::run(args, &look(cli).await?, output).await,
         Command::Verify(args) => verify::run(args, &look(cli).await?, output).await,
         Command::Replay(args) => replay::run(args, &look(cli).await?, output).await,

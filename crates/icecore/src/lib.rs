@@ -30,6 +30,7 @@ pub use icecore_store::{
     self as store, Append, Expect, Log, Range, Reader, Receipt, RecordedCommit, RecordedEvent, Resolved,
     Settings, Store, Tail, Tailed,
     copy::copy,
+    retention,
     size::LogSize,
     state::{self, At, Changes, Condition, Consistency, Document, DocumentPage, Json, State, Token},
 };

@@ -8,7 +8,7 @@ use icecore_log::{
     End, Error, ErrorKind, Hash, Head, LogId, LogPrefix, Mode, PageLimit, Result, Run, Version,
 };
 
-use crate::{Log, Store, lock};
+use crate::{Log, Store, lock, retention};
 
 /// What was copied so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,7 +30,8 @@ const UNREACHED_MAX: usize = LOGS_AT_ONCE;
 /// How many failed logs are named.
 const NAMED_MAX: usize = 10;
 
-/// Copies every log under a prefix to `to`, up to its head when its turn comes. A second call copies what is new.
+/// Copies every log under a prefix to `to`, up to its head when its turn comes. A second call copies what is new. Icecore's own logs, whose
+/// tenant is `_`, are only copied if the prefix names them.
 ///
 /// A log that fails does not keep the others from being copied. Progress is told after every page. A body that is dropped in
 /// the source after it was copied stays in the copy.
@@ -49,8 +50,11 @@ pub async fn copy(
     let (mut failed, mut unreached, mut cursor) = (Failed::default(), 0, None);
     loop {
         let page = from.logs(prefix, cursor, 1_000).await?;
-        let mut logs = stream::iter(page.logs.into_iter().map(|id| copy_log(from, to, id, &told)))
-            .buffer_unordered(LOGS_AT_ONCE);
+        // What is held, and who is at work, is of one store alone, unless it is asked for by its name.
+        let is_wanted = |id: &LogId| !retention::is_own(id) || !prefix.as_str().is_empty();
+        let mut logs =
+            stream::iter(page.logs.into_iter().filter(is_wanted).map(|id| copy_log(from, to, id, &told)))
+                .buffer_unordered(LOGS_AT_ONCE);
         while let Some((id, result)) = logs.next().await {
             let Err(error) = result else {
                 unreached = 0;

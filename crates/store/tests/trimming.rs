@@ -125,7 +125,8 @@ async fn it_is_trimmed_by_version_age_and_size_and_the_widest_counts() {
     assert_eq!(through(Keep { bytes: Some(last_ten - 1), ..Keep::default() }).await, 31);
     assert_eq!(through(Keep { bytes: Some(0), ..Keep::default() }).await, 39);
     assert_eq!(through(Keep { bytes: Some(u64::MAX), ..Keep::default() }).await, 0);
-    assert_eq!(through(Keep::default()).await, 39);
+    assert_eq!(log.trim(&Trim::default()).await.unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(through(Keep { commits: Some(0), ..Keep::default() }).await, 39);
     let widest = Keep { from: Some(Version(30)), since: Some(at), commits: Some(5), bytes: Some(0) };
     assert_eq!(through(widest).await, 20);
 }
@@ -145,7 +146,8 @@ async fn what_is_held_is_not_trimmed_until_it_is_let_go() {
         let error = log.trim(&keep(10)).await.unwrap_err();
 
         assert_eq!((error.kind(), error.fact("hold")), (ErrorKind::Refused, Some("a")), "{error}");
-        assert_eq!(log.head().await.unwrap().unwrap().boundary, Version(0));
+        let head = log.head().await.unwrap().unwrap();
+        assert_eq!((head.version, head.boundary), (Version(40), Version(0)), "not even a base was written");
         let error = log.store().delete_log(&id()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused);
     }
@@ -329,4 +331,38 @@ async fn a_delete_that_is_interrupted_anywhere_goes_on() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn the_history_of_a_document_ends_with_what_was_kept_of_it() {
+    let backend = memory();
+    let log = open(&backend, by_count(8));
+    for number in 0..10 {
+        log.put("old", json("1")).await.unwrap();
+        log.put("new", json(number.to_string())).await.unwrap();
+    }
+    log.put("gone", json("1")).await.unwrap();
+    log.delete("gone").await.unwrap();
+    log.trim(&keep(4)).await.unwrap();
+    log.put("new", json("10")).await.unwrap();
+    let history = async |key: &str| {
+        let (mut history, mut found) = (log.history(key), Vec::new());
+        loop {
+            let page = history.next_page().await.unwrap();
+            if page.is_empty() {
+                return found;
+            }
+            found.extend(page.into_iter().map(|changed| (changed.change, changed.version.0)));
+        }
+    };
+
+    assert_eq!(history("new").await, [("put", 24), ("put", 20)]);
+    assert_eq!(history("old").await, [("put", 19)]);
+    for _ in 0..2 {
+        // What is kept first is the put; then the base behind it.
+        log.trim(&keep(1)).await.unwrap();
+    }
+    assert_eq!(history("new").await, [("kept", 24)]);
+    assert_eq!(history("old").await, [("kept", 19)]);
+    assert_eq!(history("gone").await, []);
 }

@@ -2,8 +2,7 @@
 
 use icecore_log::{Entry, Error, ErrorKind, Event, Head, Header, LogId, PageLimit, Result, Swept, Version};
 
-use crate::retention::SYSTEM;
-use crate::retention::hold::Intent;
+use crate::retention::{self, hold::Intent};
 use crate::{Log, Store};
 
 /// Says that nothing comes behind it, and why.
@@ -29,7 +28,7 @@ impl Store {
     /// [`NotFound`](ErrorKind::NotFound) if it has no commit; [`Refused`](ErrorKind::Refused) if somebody holds it, or it is still being
     /// read by this process; else as [`Log::append`].
     pub async fn delete_log(&self, id: &LogId) -> Result<Deleted> {
-        if id.tenant() == SYSTEM {
+        if retention::is_own(id) {
             return Err(Error::new(ErrorKind::Refused, "deleting a log")
                 .with("log", id)
                 .advise("It is Icecore's own: what is held, and what is kept, is in it"));

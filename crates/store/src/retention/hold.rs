@@ -181,17 +181,30 @@ impl Retention {
         self.unless(
             |state| intents(state).filter(others).collect(),
             |state| {
-                let now = self.log.store.now();
-                for hold in holds(state) {
-                    let (name, hold) = hold?;
-                    if hold.is_against(log, intent, now) {
-                        return Err(held(log, &name, &hold));
-                    }
-                }
+                self.check_in(state, log, intent)?;
                 Ok(Changes::new().put(intent_key(log), Json::of(intent)?))
             },
         )
         .await
+    }
+
+    /// Whether somebody holds what is to be taken now.
+    ///
+    /// # Errors
+    /// As [`Retention::begin`].
+    pub(super) async fn check(&self, log: &LogId, intent: &Intent) -> Result<()> {
+        self.check_in(&*self.log.state().await?, log, intent)
+    }
+
+    fn check_in(&self, state: &State, log: &LogId, intent: &Intent) -> Result<()> {
+        let now = self.log.store.now();
+        for hold in holds(state) {
+            let (name, hold) = hold?;
+            if hold.is_against(log, intent, now) {
+                return Err(held(log, &name, &hold));
+            }
+        }
+        Ok(())
     }
 
     /// It was taken. Where what was closed is swept only after a time of grace, that is noted.

@@ -34,6 +34,11 @@ pub use trim::{Trim, Trimmed};
 /// The tenant of what is Icecore's own.
 const SYSTEM: &str = "_";
 
+/// Whether it is a log of Icecore's own.
+pub(crate) fn is_own(log: &LogId) -> bool {
+    log.tenant() == SYSTEM
+}
+
 /// What all processes that use a store agree on: what is held, and what is kept. Made by [`Store::retention`].
 #[derive(Debug, Clone)]
 pub struct Retention {

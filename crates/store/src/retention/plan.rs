@@ -1,10 +1,10 @@
 //! How far a log may be trimmed, so that what is to be kept is kept.
 
-use icecore_log::{Head, Result, Timestamp, Version};
+use icecore_log::{Error, ErrorKind, Head, Result, Timestamp, Version};
 
 use crate::Log;
 
-/// What is kept of a log. What any of these keeps is kept; with none of them, only the last commit is.
+/// What is kept of a log: what any of these keeps, and always the last commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Keep {
     /// From this version on.
@@ -32,6 +32,11 @@ impl Keep {
 impl Log {
     /// Through which version nothing is to be kept; at least the boundary, and below the head.
     pub(super) async fn expendable(&self, head: &Head, keep: &Keep) -> Result<Version> {
+        if *keep == Keep::default() {
+            return Err(Error::new(ErrorKind::Invalid, "trimming a log")
+                .with("log", &self.id)
+                .advise("Say what is kept: from a version or a time on, or how many commits or bytes"));
+        }
         let mut through = head.version.previous();
         if let Some(from) = keep.from {
             through = through.min(from.previous());

@@ -7,6 +7,7 @@ use icecore_log::{Error, ErrorKind, Head, LogId, LogPrefix, PageLimit, Result, T
 use serde::{Deserialize, Serialize};
 
 use crate::Log;
+use crate::retention::hold::Intent;
 use crate::retention::{Keep, Retention, SYSTEM, Trim, Trimmed};
 use crate::state::{Json, State, base};
 
@@ -156,6 +157,8 @@ impl Log {
         if is_dry {
             return Ok(Applied::Trimmed(self.plan_trim(&trim).await?).unless_nothing());
         }
+        let intent = Intent { through: self.expendable(&head, &keep).await?.0, kinds: policy.kinds.clone() };
+        self.store.retention()?.check(&self.id, &intent).await?;
         // So that states go back about half as far as events.
         let is_base_old = self.decode(&head)?.base <= self.expendable(&head, &keep.half(now)).await?;
         if is_base_old && policy.kinds.is_empty() {

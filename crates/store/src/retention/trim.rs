@@ -69,12 +69,14 @@ impl Log {
         if planned.commits == 0 {
             return Ok(planned);
         }
+        let retention = self.store.retention()?;
+        let intent = Intent { through: through.0, kinds: trim.kinds.clone() };
+        // Looked at again when it is said what is to go: this only saves a base for nothing.
+        retention.check(&self.id, &intent).await?;
         self.wait_for_readers(through).await?;
         if planned.writes_base {
             self.write_base().await?;
         }
-        let retention = self.store.retention()?;
-        let intent = Intent { through: through.0, kinds: trim.kinds.clone() };
         retention.begin(&self.id, &intent).await?;
         let swept = self.take(&intent).await?;
         retention.end(&self.id, &intent).await?;
@@ -117,7 +119,7 @@ impl Log {
     }
 
     /// The oldest base behind a version: states are known from there on. Zero, if nothing was trimmed.
-    async fn base_behind(&self, through: Version, head: &Head) -> Result<Version> {
+    pub(crate) async fn base_behind(&self, through: Version, head: &Head) -> Result<Version> {
         let newest = self.decode(head)?.base;
         if through == Version::ZERO {
             return Ok(Version::ZERO);

@@ -186,7 +186,8 @@ impl Log {
         let (header, hash) = self.header(head, version).await?;
         // Its base went with the trim: whether a snapshot still says the same is no answer that lasts.
         if header.base <= head.boundary {
-            return Err(trimmed(&self.id, version, head.boundary));
+            let from = self.base_behind(head.boundary, head).await?;
+            return Err(trimmed(&self.id, version, head.boundary).with("states_from", from));
         }
         let chain = self.chain(&header).await?;
         let (mut nearest, mut gone) = (version, 0);
@@ -304,7 +305,7 @@ fn trimmed(log: &LogId, version: Version, boundary: Version) -> Error {
         .with("log", log)
         .with("version", version)
         .with("trimmed_through", boundary)
-        .advise("Its history was trimmed through that version: ask for a later one")
+        .advise("Its history was trimmed: ask for a later version")
 }
 
 pub(crate) fn dropped(log: &LogId, version: Version) -> Error {

@@ -5,6 +5,8 @@ use serde_json::Value;
 
 use crate::Log;
 use crate::read::Range;
+use crate::snapshot::{Content, Record};
+use crate::state::base;
 use crate::state::event::{self, DocumentEvent};
 use crate::state::fold;
 use crate::state::whole::WholeReader;
@@ -22,7 +24,7 @@ pub struct Changed {
     pub trace: String,
     /// The id of its entry.
     pub id: Option<EntryId>,
-    /// `put`, `patch` or `delete`.
+    /// `put`, `patch` or `delete`; or `kept`: what the document was when what came before was trimmed.
     pub change: &'static str,
     /// The value that was put, or the patch; `None` of a delete, and of a put that only said what differs from a value that was trimmed.
     pub value: Option<Value>,
@@ -35,6 +37,8 @@ pub struct History<'a> {
     key: String,
     /// What is told once all before it was.
     failed: Option<Error>,
+    /// What the oldest base so far holds, if no change was found that came before it: then that is the end.
+    kept: Option<Record>,
 }
 
 impl Log {
@@ -44,6 +48,7 @@ impl Log {
             reader: self.read(Range { reverse: true, ..Range::default() }).whole().only(key),
             key: key.to_owned(),
             failed: None,
+            kept: None,
         }
     }
 }
@@ -60,7 +65,7 @@ impl History<'_> {
             }
             let commits = self.reader.next_page().await?;
             if commits.is_empty() {
-                return Ok(Vec::new());
+                return Ok(self.kept.take().and_then(kept).into_iter().collect());
             }
             let mut changes = Vec::new();
             for commit in commits {
@@ -68,8 +73,13 @@ impl History<'_> {
                     self.failed = Some(fold::dropped(self.reader.reader().log_id(), commit.version));
                     break;
                 }
-                let at = commit.header.at;
+                let (at, base) = (commit.header.at, commit.header.flags.base.then_some(commit.version));
                 for event in commit.into_events().rev() {
+                    if let Some(base) = base
+                        && let Some(record) = base::find(&event.event, base, &self.key)?
+                    {
+                        self.kept = Some(record);
+                    }
                     let Some(change) =
                         DocumentEvent::of(&event.event).filter(|change| change.key() == self.key)
                     else {
@@ -82,6 +92,7 @@ impl History<'_> {
                         DocumentEvent::Edit { .. } => ("put", None),
                         DocumentEvent::Delete { .. } => ("delete", None),
                     };
+                    self.kept = None;
                     let (version, id) = (event.version, event.id);
                     let (actor, trace) = (event.event.actor, event.event.trace);
                     changes.push(Changed { version, at, actor, trace, id, change, value });
@@ -92,4 +103,18 @@ impl History<'_> {
             }
         }
     }
+}
+
+/// A document as a base holds it. Whoever changed it last, and how, was trimmed.
+fn kept(record: Record) -> Option<Changed> {
+    let Content::Value { json, version, at, .. } = record.content else { return None };
+    Some(Changed {
+        version,
+        at,
+        actor: String::new(),
+        trace: String::new(),
+        id: None,
+        change: "kept",
+        value: event::read(&json).ok(),
+    })
 }
