@@ -10,6 +10,7 @@
 //! | `lenient` | any Python value into JSON: what a runtime hands over |
 //! | `error` | our errors as Python exceptions |
 //! | `event`, `state`, `log`, `store` | the classes |
+//! | `retention` | what of a log may go, what is held, and what is kept |
 //! | `agents` | what `icecore.penguiflow` calls |
 
 #![expect(missing_debug_implementations, reason = "Python holds these, and prints them by `__repr__`")]
@@ -21,6 +22,7 @@ mod event;
 mod json;
 mod lenient;
 mod log;
+mod retention;
 mod runtime;
 mod state;
 mod store;
@@ -42,6 +44,8 @@ mod _native {
     use crate::lenient::encode_any;
     #[pymodule_export]
     use crate::log::{Head, NativeLog};
+    #[pymodule_export]
+    use crate::retention::{Maintained, NativeRetention, Trimmed, trim};
     #[pymodule_export]
     use crate::runtime::{after_fork, at_exit};
     #[pymodule_export]

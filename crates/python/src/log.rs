@@ -26,7 +26,7 @@ pub struct NativeLog {
 
 impl NativeLog {
     /// Opens the store first, if that was not done.
-    fn opened(&self) -> impl Future<Output = Result<Log>> + Send + 'static {
+    pub fn opened(&self) -> impl Future<Output = Result<Log>> + Send + 'static {
         let (opening, id) = (Arc::clone(&self.opening), self.id.clone());
         async move { Ok(opening.store().await?.log(id)) }
     }

@@ -1,8 +1,9 @@
 //! A store: opened once, on first use, whoever asks first.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use icecore::retention::{Maintenance, Pace};
 use icecore::{Error, ErrorKind, LogId, Open, Result, Store};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -18,7 +19,10 @@ use crate::values::{Prefix, Text};
 pub struct Opening {
     url: String,
     is_read_only: bool,
+    /// Whether this process sees to what the policies say.
+    maintains: bool,
     opened: OnceLock<Store>,
+    maintenance: Mutex<Option<Maintenance>>,
     /// Held while it is opened or closed; whether it was shut down.
     turn: tokio::sync::Mutex<bool>,
     is_closed: AtomicBool,
@@ -40,6 +44,9 @@ impl Opening {
             }
             let open = if this.is_read_only { Open::read_only() } else { Open::default() };
             let store = open.open(&this.url).await?;
+            if this.maintains && !this.is_read_only {
+                *runtime::lock(&this.maintenance) = Some(store.keep_maintained(Pace::default()));
+            }
             Ok(this.opened.get_or_init(|| store).clone())
         })
         .await
@@ -47,6 +54,7 @@ impl Opening {
 
     async fn close(self: Arc<Self>) -> Result<()> {
         self.is_closed.store(true, Ordering::Release);
+        drop(runtime::lock(&self.maintenance).take());
         detached(async move {
             let mut is_shut = self.turn.lock().await;
             if let Some(store) = self.opened.get().filter(|_| !*is_shut) {
@@ -68,6 +76,7 @@ impl Opening {
 
 impl Drop for Opening {
     fn drop(&mut self) {
+        runtime::drop_inside(runtime::lock(&self.maintenance).take());
         runtime::drop_inside(self.opened.take());
     }
 }
@@ -87,10 +96,12 @@ pub struct NativeStore(pub Arc<Opening>);
 #[pymethods]
 impl NativeStore {
     #[new]
-    fn new(url: Text, read_only: bool) -> Self {
+    fn new(url: Text, read_only: bool, maintain: bool) -> Self {
         Self(Arc::new(Opening {
             url: url.0,
             is_read_only: read_only,
+            maintains: maintain,
+            maintenance: Mutex::default(),
             opened: OnceLock::new(),
             turn: tokio::sync::Mutex::default(),
             is_closed: AtomicBool::new(false),

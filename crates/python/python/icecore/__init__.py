@@ -27,13 +27,16 @@ from ._native import (
     Document,
     Event,
     Head,
+    Maintained,
     Receipt,
     RecordedEvent,
+    Trimmed,
     Verified,
     _after_fork,
     _at_exit,
     encode_json,
 )
+from ._retention import Hold, Policy, Retention
 from ._state import DocumentPage, State
 from ._store import Store, copy, open
 from ._stream import Stream
@@ -52,15 +55,20 @@ __all__ = [
     "Event",
     "EventLike",
     "Head",
+    "Hold",
     "InvalidError",
     "Log",
+    "Maintained",
     "NotFoundError",
+    "Policy",
     "Receipt",
     "RecordedEvent",
     "RefusedError",
+    "Retention",
     "State",
     "Store",
     "Stream",
+    "Trimmed",
     "UnavailableError",
     "UnknownOutcomeError",
     "Verified",

@@ -10,7 +10,19 @@ from typing import Any, TypeAlias
 
 from ._call import wait
 from ._errors import UnavailableError
-from ._native import Change, Changes, Diff, Document, Event, Head, NativeLog, Receipt, RecordedEvent
+from ._native import (
+    Change,
+    Changes,
+    Diff,
+    Document,
+    Event,
+    Head,
+    NativeLog,
+    Receipt,
+    RecordedEvent,
+    Trimmed,
+    trim,
+)
 from ._state import DocumentPage, State
 from ._stream import Stream
 
@@ -164,6 +176,21 @@ class Log:
         """Begins a new log with the documents of this one, as they are or were."""
         name = new.name if isinstance(new, Log) else new
         return await wait(self._native.fork(name, at))
+
+    async def trim(
+        self,
+        keep_commits: int | None = None,
+        keep_since: datetime | None = None,
+        keep_bytes: int | None = None,
+        from_: int | None = None,
+        kinds: Iterable[str] = (),
+        dry_run: bool = False,
+    ) -> Trimmed:
+        """Makes the log shorter; its documents stay as they are. What any of the limits keeps is kept.
+
+        With kinds, only the bodies of commits that hold nothing but events of these kinds go.
+        """
+        return await wait(trim(self._native, from_, keep_commits, keep_since, keep_bytes, set(kinds), dry_run))
 
     def watch(self, key: str) -> Stream[tuple[int, Document | None]]:
         """Follows a document: first as it is now, then after each commit that changes it, with the log's version."""

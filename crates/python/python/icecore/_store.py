@@ -9,19 +9,21 @@ from . import _native
 from ._call import wait
 from ._log import Log
 from ._native import Copied, NativeStore, Verified
+from ._retention import Retention
 from ._stream import Stream
 
 
 class Store:
     """Logs in one storage system, opened on first use.
 
-    It may be shared by event loops and threads, but not by a forked process.
+    It may be shared by event loops and threads, but not by a forked process. While it is open it is maintained, every
+    ten minutes by one of the processes that use it: what policies say is done. ``maintain=False`` leaves it to others.
     """
 
     __slots__ = ("__weakref__", "_native")
 
-    def __init__(self, url: str, read_only: bool = False) -> None:
-        self._native = NativeStore(url, read_only)
+    def __init__(self, url: str, read_only: bool = False, maintain: bool = True) -> None:
+        self._native = NativeStore(url, read_only, maintain)
 
     async def open(self) -> None:
         """Opens it now, if it is not open. A store that was closed is not opened again."""
@@ -55,6 +57,11 @@ class Store:
     async def verify(self, prefix: str = "") -> Verified:
         """Reads all that is under a prefix, and checks it."""
         return await wait(self._native.verify(prefix))
+
+    @property
+    def retention(self) -> Retention:
+        """What is held of its history, what is kept, and who sees to it."""
+        return Retention(self._native)
 
     def __repr__(self) -> str:
         return f"Store({self._native.redacted()!r})"

@@ -1,6 +1,7 @@
 //! Maintenance: what nobody waits for. One process at a time does it, by a lease; if that is killed, another goes on where it was, and if
 //! two do it at once they do no harm.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use icecore_log::{Cursor, Error, LogId, LogPrefix, Result, clock};
@@ -161,13 +162,15 @@ impl Store {
     ///
     /// Needs a Tokio runtime.
     pub fn keep_maintained(&self, pace: Pace) -> Maintenance {
-        let store = self.clone();
+        // Between two passes the store is only its users': with the last of them it goes.
+        let store = Arc::downgrade(&self.0);
+        let part = u32::from_be_bytes(clock::random(&*self.0.entropy));
         Maintenance(tokio::spawn(async move {
-            let part = u32::from_be_bytes(clock::random(&*store.0.entropy));
             tokio::time::sleep(pace.every.mul_f64(f64::from(part) / f64::from(u32::MAX))).await;
-            loop {
+            while let Some(store) = store.upgrade().map(Store) {
                 // What fails now is tried again.
                 let _ = store.maintain_once(pace, |_| ()).await;
+                drop(store);
                 tokio::time::sleep(pace.every).await;
             }
         }))
