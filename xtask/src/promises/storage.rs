@@ -482,8 +482,8 @@ pub const STORAGE: &[Promise] = &[
         test: "racing_transactions_lose_no_update",
         broken: "a transaction is appended whatever came between",
         file: "crates/store/src/append.rs",
-        find: "let sealed = self.seal_changes(changes, entry, shortened)?;\n        self.enqueue_sealed(sealed, Expect::Version(before.version), false).await",
-        replace: "let sealed = self.seal_changes(changes, entry, shortened)?;\n        self.enqueue_sealed(sealed, Expect::Any, false).await",
+        find: "let sealed = self.seal_changes(changes, entry, shortened)?;\n        self.enqueue_sealed(sealed, Expect::Version(before.version), Flags::default()).await",
+        replace: "let sealed = self.seal_changes(changes, entry, shortened)?;\n        self.enqueue_sealed(sealed, Expect::Any, Flags::default()).await",
     },
     Promise {
         promise: "A transaction with an id is committed once, whatever the state is when it is tried again.",
@@ -527,7 +527,7 @@ pub const STORAGE: &[Promise] = &[
         test: "a_transaction_beside_appends_is_through_in_a_few_rounds_where_creates_are_slow",
         broken: "appends do not wait for it",
         file: STORE_TRANSACT,
-        find: "if round >= PATIENCE && (round - PATIENCE).is_multiple_of(ALONE) {",
-        replace: "if round >= 1_000_000 && (round - PATIENCE).is_multiple_of(ALONE) {",
+        find: "if self.round >= PATIENCE && (self.round - PATIENCE).is_multiple_of(ALONE) {",
+        replace: "if self.round >= 1_000_000 && (self.round - PATIENCE).is_multiple_of(ALONE) {",
     },
 ];
