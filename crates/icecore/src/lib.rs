@@ -31,7 +31,10 @@ pub use icecore_store::{
     Settings, Store, Tail, Tailed,
     copy::copy,
     size::LogSize,
-    state::{self, At, Changes, Condition, Consistency, Document, DocumentPage, Json, State, Token},
+    state::{
+        self, At, Changes, Condition, Consistency, Document, DocumentPage, Json, Merge, Reducers, State,
+        Token,
+    },
 };
 pub use open::{Access, Open, open};
 pub use url::redact;
