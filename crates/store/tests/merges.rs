@@ -157,6 +157,21 @@ async fn racing_merges_with_lost_answers_and_retries_are_each_there_once() {
     assert!(stores[0].verify(&LogPrefix::all(), |_| ()).await.unwrap().damage.is_empty());
 }
 
+/// What transactions cannot do: those of one process share commits, and nobody looks at a state.
+#[tokio::test]
+async fn merges_that_are_made_at_once_share_commits_and_look_at_nothing() {
+    let (store, log) = new();
+    let add = || log.merge("n", Merge::add(&1).unwrap());
+
+    let told = futures_util::future::join_all((0..200).map(|_| add())).await;
+
+    assert!(told.iter().all(Result::is_ok));
+    let (commits, looked) = (log.head().await.unwrap().unwrap().version.0, store.cached_states());
+    assert!(commits <= 10, "{commits} commits");
+    assert_eq!((looked.hits, looked.misses), (0, 0));
+    assert_eq!(value(&log, "n").await, "200");
+}
+
 #[tokio::test]
 async fn a_merge_in_vain_is_seen_in_the_history_and_nowhere_else() {
     let (store, log) = new();

@@ -1,6 +1,7 @@
 //! What is promised, the test that would notice, and the break that shows that it does.
 
 mod agents;
+mod merges;
 mod state;
 mod storage;
 
@@ -8,5 +9,5 @@ use crate::mutants::Promise;
 
 /// All of them, in the order of the page.
 pub fn promises() -> impl Iterator<Item = &'static Promise> {
-    storage::STORAGE.iter().chain(state::STATE).chain(agents::AGENTS)
+    storage::STORAGE.iter().chain(state::STATE).chain(merges::MERGES).chain(agents::AGENTS)
 }
