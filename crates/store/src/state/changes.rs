@@ -138,6 +138,9 @@ pub(crate) fn check(log: &LogId, conditions: &[Condition], state: &State) -> Res
 /// Checks that every merge finds what it can be merged into, each after what comes before it; the error names each that does not, as [`check`] does conditions.
 pub(crate) fn check_merges(log: &LogId, changes: &Changes, state: &State) -> Result<()> {
     let keys = changes.merged_keys();
+    if keys.is_empty() {
+        return Ok(());
+    }
     let mut after = state.without_documents();
     for key in &keys {
         let content = state.content(key, false).into_iter();
@@ -273,15 +276,15 @@ impl Changes {
 
     /// The documents into which something is merged.
     pub(crate) fn merged_keys(&self) -> BTreeSet<String> {
-        let key = |change: DocumentEvent| match change {
-            DocumentEvent::Merge { key, .. } => Some(key),
-            _ => None,
-        };
-        self.events.iter().filter_map(DocumentEvent::of).filter_map(key).collect()
+        let merges = self.events.iter().filter(|event| event::is_merge(event)).filter_map(DocumentEvent::of);
+        merges.map(|merge| merge.key().to_owned()).collect()
     }
 
     /// Whether it seems that a merge would change nothing, as far as that is told without much looking: its document is another in this state.
     pub(crate) fn seem_refused_by(&self, state: &State) -> bool {
+        if !self.events.iter().any(event::is_merge) {
+            return false;
+        }
         let mut seen = BTreeSet::new();
         self.events.iter().filter_map(DocumentEvent::of).any(|change| {
             let is_first = seen.insert(change.key().to_owned());

@@ -90,7 +90,7 @@ impl DocumentEvent {
             EDIT => Some(Self::Edit { key, edit: event.data.clone(), beside: Bytes::new() }),
             DELETE => Some(Self::Delete { key }),
             kind => {
-                let operation = Operation::of(kind.strip_prefix(DOCUMENT)?)?;
+                let operation = operation(kind)?;
                 let pointer = event.meta.get(POINTER).cloned().unwrap_or_default();
                 Some(Self::Merge { key, merge: Merge { operation, pointer, operand: event.data.clone() } })
             }
@@ -101,6 +101,14 @@ impl DocumentEvent {
     pub fn is_part(&self) -> bool {
         matches!(self, Self::Patch { .. } | Self::Edit { .. } | Self::Merge { .. })
     }
+}
+
+fn operation(kind: &str) -> Option<Operation> {
+    Operation::of(kind.strip_prefix(DOCUMENT)?)
+}
+
+pub(crate) fn is_merge(event: &Event) -> bool {
+    operation(&event.kind).is_some()
 }
 
 /// The changes that the events of an entry make, each with the place of its event.

@@ -150,7 +150,8 @@ impl Log {
     /// Appends that come between are no conflict: the conditions are checked again.
     ///
     /// # Errors
-    /// [`Conflict`](ErrorKind::Conflict) with each condition that does not hold as the fact `failed`, and what was found as `found`; else as [`Log::append`].
+    /// [`Conflict`](ErrorKind::Conflict) with each condition that does not hold as the fact `failed`, and what was found as `found`; if all hold, with each merge
+    /// that finds something else than it can be merged into (without a condition as [`Log::merge`]); else as [`Log::append`].
     pub async fn commit(&self, changes: Changes) -> Result<Option<Receipt>> {
         if changes.conditions.is_empty() && !changes.is_empty() {
             return self.append_unconditionally(&changes).await.map(Some);
