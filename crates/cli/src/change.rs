@@ -1,8 +1,8 @@
-//! `put`, `patch` and `delete`.
+//! `put`, `patch`, `merge` and `delete`.
 
 use std::process::ExitCode;
 
-use icecore::{Changes, Condition, EntryId, Error, ErrorKind, LogId, Result, Store, Version};
+use icecore::{Changes, Condition, EntryId, Error, ErrorKind, Json, LogId, Merge, Result, Store, Version};
 
 use crate::output::Output;
 use crate::{append, input};
@@ -37,6 +37,39 @@ pub struct PatchArgs {
     patch: String,
     #[command(flatten)]
     how: How,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Many may do so at once, and none is lost. Where there is nothing yet, or null, it begins with 0 or an empty list; what is something else is left as it is, and that is an error (exit code 3).\n\nExamples:\n  icecore merge acme/session/s-1 run --add 12 --pointer /usage/tokens\n  icecore merge acme/session/s-1 run --append '[\"hello\"]' --pointer /messages\n  icecore merge acme/session/s-1 tags --union '[\"tea\",\"gift\"]'"
+)]
+pub struct MergeArgs {
+    /// The log: tenant/kind/key; made if it is not there
+    pub log: LogId,
+    /// The document's key: any text of 1 to 1024 bytes
+    key: String,
+    #[command(flatten)]
+    operation: Operation,
+    /// Into this part of the document: a JSON pointer, RFC 6901; objects that are not there are made
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pointer: String,
+    #[command(flatten)]
+    how: How,
+}
+
+/// One of them.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Operation {
+    /// Add a number to a number, exactly
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    add: Option<String>,
+    /// Put the items of this list behind those of a list: JSON, or @FILE, or -
+    #[arg(long, value_name = "JSON|@FILE|-")]
+    append: Option<String>,
+    /// Put those items behind those of a list that are not in it yet: JSON, or @FILE, or -
+    #[arg(long, value_name = "JSON|@FILE|-")]
+    union: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -116,6 +149,21 @@ impl PatchArgs {
     }
 }
 
+impl MergeArgs {
+    /// What is to be changed, before a store is opened or made for it.
+    pub fn changes(&self) -> Result<Changes> {
+        let key = input::key(&self.key)?;
+        let Operation { add, append, union } = &self.operation;
+        let items = |given: &String| input::json("reading items", given);
+        let merge = match (add, append, union) {
+            (Some(number), ..) => Merge::add(&Json::text(number.clone())?),
+            (_, Some(given), _) => Merge::append(&items(given)?),
+            (.., given) => Merge::union(&given.as_ref().map(items).transpose()?),
+        };
+        self.how.of(key, Changes::new().merge(key, merge?.pointer(self.pointer.clone())))
+    }
+}
+
 impl DeleteArgs {
     /// What is to be changed, before a store is opened.
     pub fn changes(&self) -> Result<Changes> {
@@ -139,6 +187,19 @@ impl DeleteArgs {
         let mut failed = error.facts().filter(|(name, _)| *name == "failed").peekable();
         error.kind() == ErrorKind::Conflict && failed.peek().is_some() && failed.all(|(_, what)| what == lack)
     }
+}
+
+/// Looks first, unless the commit does so by its conditions: who types it wants to know.
+pub async fn merge(
+    args: &MergeArgs,
+    changes: Changes,
+    store: &Store,
+    output: &mut Output,
+) -> Result<ExitCode> {
+    if args.how.expect.or(args.how.expect_document).is_none() {
+        store.log(args.log.clone()).check_merges(&changes).await?;
+    }
+    run(&args.log, changes, store, output).await
 }
 
 pub async fn run(log: &LogId, changes: Changes, store: &Store, output: &mut Output) -> Result<ExitCode> {

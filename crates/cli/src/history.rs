@@ -15,7 +15,7 @@ const BYTES_MAX: usize = 1 << 20;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Newest first. The value of a put is what was put, of a patch the patch.\n\nExample:\n  icecore history acme/session/s-1 cart --limit 10"
+    after_help = "Newest first. The value of a put is what was put, of a patch the patch, of a merge what was merged.\n\nExample:\n  icecore history acme/session/s-1 cart --limit 10"
 )]
 pub struct Args {
     /// The log: tenant/kind/key
@@ -73,6 +73,12 @@ fn line(args: &Args, changed: &Changed) -> Value {
             line[name] = said.as_str().into();
         }
     }
+    if !changed.pointer.is_empty() {
+        line["pointer"] = changed.pointer.as_str().into();
+    }
+    if changed.applied == Some(false) {
+        line["applied"] = false.into();
+    }
     if let Some(value) = &changed.value {
         line["value"] = value.clone();
     }
@@ -83,12 +89,20 @@ fn row(changed: &Changed, output: &Output) -> Vec<String> {
     vec![
         changed.version.to_string(),
         time::show(changed.at),
-        changed.change.to_owned(),
+        change(changed, output),
         changed.actor.clone(),
         changed.trace.clone(),
         changed.id.as_ref().map(|id| id.as_str().to_owned()).unwrap_or_default(),
         changed.value.as_ref().map(|value| output.value(&value.to_string())).unwrap_or_default(),
     ]
+}
+
+fn change(changed: &Changed, output: &Output) -> String {
+    let mut told = changed.change.to_owned();
+    if !changed.pointer.is_empty() {
+        told = format!("{told} {}", output.value(&changed.pointer));
+    }
+    if changed.applied == Some(false) { format!("{told}, in vain") } else { told }
 }
 
 /// A table that comes piece by piece.

@@ -83,6 +83,8 @@ enum Command {
     Put(change::PutArgs),
     /// Change members of a document by a JSON merge patch
     Patch(change::PatchArgs),
+    /// Add to a number, or put items into a list, in a document: many at once lose nothing
+    Merge(change::MergeArgs),
     /// Delete a document
     Delete(change::DeleteArgs),
     /// Show what differs between the documents at two moments
@@ -147,6 +149,7 @@ impl Command {
             Self::Append(_)
             | Self::Put(_)
             | Self::Patch(_)
+            | Self::Merge(_)
             | Self::Delete(_)
             | Self::Rollback(_)
             | Self::Fork(_)
@@ -258,6 +261,10 @@ async fn run(cli: &Cli, output: &mut Output) -> Result<ExitCode> {
         Command::Patch(args) => {
             let changes = args.changes()?;
             write(cli, async |store| change::run(&args.log, changes, store, output).await).await
+        }
+        Command::Merge(args) => {
+            let changes = args.changes()?;
+            write(cli, async |store| change::merge(args, changes, store, output).await).await
         }
         Command::Delete(args) => {
             let changes = args.changes()?;

@@ -305,6 +305,59 @@ fn a_document_that_is_not_there_is_deleted_only_if_that_was_foreseen() {
 }
 
 #[test]
+fn merges_are_made_with_receipts_and_told_by_the_history_also_those_in_vain() {
+    for place in Place::each() {
+        let merge = |arguments: &[&str]| place.json(&[&["merge", LOG, "run"], arguments].concat());
+        let add = ["--add", "-0.10", "--pointer", "/usage/cost", "--id", "a-1", "--actor", "ada"];
+        let receipt = json!({"id": "a-1", "log": LOG, "version": 1, "entry": 0, "repeated": false});
+        assert_eq!(merge(&add).done().json(), [receipt]);
+        merge(&["--add=12345678901234567890123", "--pointer", "/usage/cost"]).done();
+        std::fs::write(place.path("items.json"), "[1, 1.0]").unwrap();
+        let file = format!("@{}", place.path("items.json").display());
+        merge(&["--append", &file, "--pointer", "/list"]).done();
+        merge(&["--union", "[1,2]", "--pointer", "/list"]).done();
+        let wanted = r#"{"usage":{"cost":12345678901234567890122.90},"list":[1, 1.0,2]}"#;
+        assert_eq!(place.alone("run"), wanted);
+
+        // What is seen to be in vain is refused, and what is no merge; and nothing is written.
+        merge(&["--add", "1", "--pointer", "/list"]).failed(3, "failed=run add /list, found=4");
+        merge(&["--append", "[]", "--pointer", "/usage/cost/x"]).failed(3, "failed=run append /usage/cost/x");
+        for wrong in
+            [&["--add", "\"1\""][..], &["--add", "1e400"], &["--union", "{}"], &["--append", "["], &[]]
+        {
+            merge(wrong).failed(2, "");
+        }
+        merge(&["--add", "1", "--append", "[]"]).failed(2, "cannot be used with");
+        merge(&["--add", "1", "--pointer", "list"]).failed(2, "RFC 6901");
+        merge(&["--add", "1", "--expect-document", "1"]).failed(3, "failed=run at 1, found=4");
+
+        // One that got in all the same.
+        let line = r#"{"kind":"icecore.document.add","data":5,"meta":{"key":"run","pointer":"/list"}}"#;
+        std::fs::write(place.path("late.ndjson"), line).unwrap();
+        place.run(&["import", LOG, place.path("late.ndjson").to_str().unwrap()]).done();
+        assert_eq!(place.alone("run"), wanted);
+        let told = place.json(&["history", LOG, "run"]).done().json();
+        let told: Vec<_> =
+            told.iter().map(|one| json!([one["change"], one["pointer"], one["applied"]])).collect();
+        let wanted = [
+            json!(["add", "/list", false]),
+            json!(["union", "/list", null]),
+            json!(["append", "/list", null]),
+            json!(["add", "/usage/cost", null]),
+            json!(["add", "/usage/cost", null]),
+        ];
+        assert_eq!(told, wanted);
+        let shown = place.run(&["history", LOG, "run"]).done().stdout;
+        assert!(shown.contains("add /list, in vain") && shown.contains("union /list  "), "{shown}");
+
+        // Tried again under its id it is known, whatever is there by now.
+        place.put("run", "true");
+        assert_eq!(merge(&add).done().json()[0]["repeated"], true);
+        assert_eq!(place.alone("run"), "true");
+    }
+}
+
+#[test]
 fn a_difference_is_told_with_signs_and_as_one_object_and_as_a_json_patch() {
     for place in Place::each() {
         place.put("cart", r#"{"items":["tea","milk"],"total":3.50,"a/b~c":1}"#);

@@ -32,7 +32,10 @@ pub use icecore_store::{
     copy::copy,
     retention,
     size::LogSize,
-    state::{self, At, Changes, Condition, Consistency, Document, DocumentPage, Json, State, Token},
+    state::{
+        self, At, Changes, Condition, Consistency, Document, DocumentPage, Json, Merge, Reducers, State,
+        Token,
+    },
 };
 pub use open::{Access, Open, open};
 pub use url::redact;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 pub use icecore_log::Access;
 use icecore_log::{Backend, Error, ErrorKind, Result};
+use icecore_store::state::Reducers;
 use icecore_store::{Settings, Store};
 
 use crate::url;
@@ -17,6 +18,8 @@ pub struct Open {
     pub access: Access,
     /// Bounds.
     pub settings: Settings,
+    /// Merges of the caller's own.
+    pub reducers: Reducers,
 }
 
 /// Opens a store for reading and writing, with the default settings.
@@ -47,7 +50,8 @@ impl Open {
     /// As [`open`]; [`ErrorKind::NotFound`] if it is to be read only and is not there.
     pub async fn open(&self, url: &str) -> Result<Store> {
         let backend = self.backend(url).await?;
-        Ok(Store::builder(backend).settings(self.settings.clone()).build())
+        let builder = Store::builder(backend).settings(self.settings.clone());
+        Ok(builder.reducers(self.reducers.clone()).build())
     }
 
     async fn backend(&self, url: &str) -> Result<Arc<dyn Backend>> {

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 
 use crate::call::{Call, call, call_in_order};
 use crate::event::{self, Receipt};
-use crate::state::{Changes, Diff, Document, NativeState, json};
+use crate::state::{Changes, Diff, Document, NativeState, json, merge};
 use crate::store::Opening;
 use crate::stream::{Item, NativeStream};
 use crate::values::{Id, Moment, Name, Number, Text, datetime, or_empty};
@@ -148,6 +148,11 @@ impl NativeLog {
         })
     }
 
+    fn check_merges(&self, changes: &Changes) -> Call {
+        let (log, changes) = (self.opened(), changes.given());
+        call(async move { log.await?.check_merges(&changes).await }, |py, ()| Ok(py.None()))
+    }
+
     fn change(&self, changes: &Changes) -> Call {
         self.commit_changes(changes.given())
     }
@@ -200,6 +205,23 @@ impl NativeLog {
         trace: Option<Text>,
     ) -> PyResult<Call> {
         let changes = icecore::Changes::new().patch(key.0, json(patch)?);
+        Ok(self.commit_changes(described(changes, id, actor, trace)))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "Python names them, in _log.py")]
+    fn merge(
+        &self,
+        py: Python<'_>,
+        key: Text,
+        add: Option<&Bound<'_, PyAny>>,
+        append: Option<&Bound<'_, PyAny>>,
+        union: Option<&Bound<'_, PyAny>>,
+        pointer: Option<Text>,
+        id: Option<Id>,
+        actor: Option<Text>,
+        trace: Option<Text>,
+    ) -> PyResult<Call> {
+        let changes = icecore::Changes::new().merge(key.0, merge(py, add, append, union, pointer)?);
         Ok(self.commit_changes(described(changes, id, actor, trace)))
     }
 

@@ -3,20 +3,37 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use icecore::{Condition, Json, State};
+use icecore::{Condition, Json, Merge, State};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
-use crate::error::checked;
+use crate::error::{checked, invalid};
 use crate::event::{self, said};
 use crate::json::{decode, encode};
 use crate::runtime::lock;
-use crate::values::{Id, Number, Text, datetime};
+use crate::values::{Id, Number, Text, datetime, or_empty};
 
 /// A value as a document's.
 pub fn json(value: &Bound<'_, PyAny>) -> PyResult<Json> {
     let text = encode(value)?;
     checked(value.py(), Json::text(text))
+}
+
+/// What is merged: one of the three.
+pub fn merge(
+    py: Python<'_>,
+    add: Option<&Bound<'_, PyAny>>,
+    append: Option<&Bound<'_, PyAny>>,
+    union: Option<&Bound<'_, PyAny>>,
+    pointer: Option<Text>,
+) -> PyResult<Merge> {
+    let merge = match (add, append, union) {
+        (Some(number), None, None) => Merge::add(&json(number)?),
+        (None, Some(items), None) => Merge::append(&json(items)?),
+        (None, None, Some(items)) => Merge::union(&json(items)?),
+        _ => return Err(invalid(py, "merging", "Say one of add, append and union")),
+    };
+    Ok(checked(py, merge)?.pointer(or_empty(pointer)))
 }
 
 /// The documents of a log at a version.
@@ -111,6 +128,20 @@ impl Changes {
     fn patch<'py>(slf: Bound<'py, Self>, key: Text, patch: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
         let json = json(patch)?;
         Bound::get(&slf).and(|changes| changes.patch(key.0, json));
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (key, *, add = None, append = None, union = None, pointer = None))]
+    fn merge<'py>(
+        slf: Bound<'py, Self>,
+        key: Text,
+        add: Option<&Bound<'py, PyAny>>,
+        append: Option<&Bound<'py, PyAny>>,
+        union: Option<&Bound<'py, PyAny>>,
+        pointer: Option<Text>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let merge = merge(slf.py(), add, append, union, pointer)?;
+        Bound::get(&slf).and(|changes| changes.merge(key.0, merge));
         Ok(slf)
     }
 
@@ -294,13 +325,25 @@ impl Change {
         self.changed.id.as_ref().map(|id| id.as_str())
     }
 
-    /// `put`, `patch` or `delete`.
+    /// `put`, `patch` or `delete`; or of a merge `add`, `append` or `union`.
     #[getter]
     fn change(&self) -> &'static str {
         self.changed.change
     }
 
-    /// The value that was put, or the patch; `None` of a delete.
+    /// Where in the document something was merged.
+    #[getter]
+    fn pointer(&self) -> &str {
+        &self.changed.pointer
+    }
+
+    /// Whether it was carried out; `None` of a merge into what was trimmed.
+    #[getter]
+    fn applied(&self) -> Option<bool> {
+        self.changed.applied
+    }
+
+    /// The value that was put, or the patch, or what was merged; `None` of a delete.
     #[getter]
     fn value<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.value.as_ref().map(|text| decode(py, text)).transpose()

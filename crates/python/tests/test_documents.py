@@ -1,7 +1,10 @@
 """Documents: put, read as they were, changed in transactions."""
 
 import asyncio
+import decimal
+import random
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import icecore
 import pytest
@@ -129,6 +132,94 @@ async def test_patch_and_delete(log: icecore.Log) -> None:
     ]
     assert changes[0].at >= changes[2].at
     assert (await log.put("cart", {"items": ["tea"], "total": 3}, actor="ada", trace="t-1", id="p-1")).repeated
+
+
+async def test_merges_of_many_tasks_are_all_there_once(log: icecore.Log) -> None:
+    async def some(task: int) -> None:
+        for number in range(10):
+            name = f"{task}-{number}"
+            await log.merge("run", add=b"0.1", pointer="/usage/cost")
+            await log.merge("run", append=[{"by": name}], pointer="/messages", id=name)
+            assert (await log.merge("run", append=[{"by": name}], pointer="/messages", id=name)).repeated
+            await log.commit(Changes().merge("big", add=2**70).merge("all", union=[name, "same"]))
+
+    await log.put("run", None)
+    with pytest.raises(icecore.InvalidError):
+        await log.merge("run", add=True)
+    await asyncio.gather(*(some(task) for task in range(8)))
+
+    run = await log.get("run")
+    assert run["usage"]["cost"] == 8.0
+    names = {f"{task}-{number}" for task in range(8) for number in range(10)}
+    assert len(run["messages"]) == 80 and {message["by"] for message in run["messages"]} == names
+    every = await log.get("all")
+    assert len(every) == 81 and set(every) == names | {"same"}
+    assert await log.get("big") == 80 * 2**70
+    told = {(change.change, change.pointer, change.applied) async for change in log.history("run")}
+    assert told == {("put", "", True), ("add", "/usage/cost", True), ("append", "/messages", True)}
+
+
+async def test_what_cannot_be_merged_is_refused_where_it_is_seen(log: icecore.Log) -> None:
+    await log.put("n", "five")
+    for changes in (Changes().merge("n", add=1), Changes().merge("n", append=[1], pointer="/a")):
+        with pytest.raises(icecore.ConflictError):
+            await log.check_merges(changes)
+        with pytest.raises(icecore.ConflictError):
+            await log.commit(changes.only_if_exists("n"))
+    with pytest.raises(icecore.ConflictError):
+        await log.transact(lambda state: Changes().merge("n", add=1))
+    wrongs: list[dict[str, Any]] = [
+        {},
+        {"add": 1, "append": [1]},
+        {"append": "ab"},
+        {"union": {}},
+        {"add": "1"},
+        {"add": float("nan")},
+    ]
+    for wrong in wrongs:
+        with pytest.raises(icecore.InvalidError):
+            await log.merge("n", **wrong)
+        with pytest.raises(icecore.InvalidError):
+            Changes().merge("n", **wrong)
+    with pytest.raises(icecore.InvalidError):
+        await log.merge("n", add=1, pointer="n")
+
+    assert [(change.change, change.applied) async for change in log.history("n")] == [("put", True)]
+
+
+async def test_sums_are_those_of_the_decimal_module(log: icecore.Log) -> None:
+    chance = random.Random(7)
+    with decimal.localcontext(prec=2_000, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN):
+        for case in range(60):
+            total, behind = decimal.Decimal(0), 0
+            changes = Changes()
+            for _ in range(chance.randrange(1, 8)):
+                digits = "".join(chance.choice("0123456789") for _ in range(chance.randrange(1, 40)))
+                number = chance.choice(["", "-"]) + (digits.lstrip("0") or "0")
+                number += chance.choice(["", ".5", ".250", ".0"]) + chance.choice(["", "", "e5", "E-7", "e+300"])
+                changes.merge(f"n-{case}", add=number.encode())
+                total += decimal.Decimal(number)
+                behind = max(behind, -int(decimal.Decimal(number).as_tuple().exponent))
+            await log.commit(changes)
+            document = await log.document(f"n-{case}")
+            assert document is not None
+            found = document.raw.decode()
+            assert decimal.Decimal(found) == total
+            assert len(found.partition(".")[2]) == behind
+
+
+async def test_a_reducer_of_ones_own_loses_no_update(log: icecore.Log) -> None:
+    def newest(now: Any, operand: Any) -> Any:
+        return operand if now is None or operand["at"] >= now["at"] else now
+
+    times = [(number * 11) % 16 for number in range(16)]
+    await asyncio.gather(*(log.reduce("register", newest, {"at": at}) for at in times))
+    first = await log.reduce("n", lambda now, operand: (now or 0) + operand, 5, id="once")
+    again = await log.reduce("n", lambda now, operand: (now or 0) + operand, 5, id="once")
+
+    assert await log.get("register") == {"at": 15}
+    assert first is not None and again is not None and again.version == first.version
+    assert await log.get("n") == 5
 
 
 async def test_conditions(log: icecore.Log) -> None:

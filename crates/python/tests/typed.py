@@ -46,6 +46,11 @@ async def logs(store: icecore.Store, log: icecore.Log, at: datetime) -> None:
 async def documents(log: icecore.Log) -> None:
     assert_type(await log.put("n", 1, id="p-1", actor="a", trace="t"), icecore.Receipt)
     assert_type(await log.patch("m", {"a": None}, id="p-2", actor="a", trace="t"), icecore.Receipt)
+    assert_type(await log.merge("k", add=1, pointer="/a", id="m-1", actor="a", trace="t"), icecore.Receipt)
+    assert_type(await log.merge("l", append=[1]), icecore.Receipt)
+    assert_type(await log.merge("l", union=b"[1]"), icecore.Receipt)
+    assert_type(await log.reduce("o", lambda now, operand: operand, 1, id="r-1"), icecore.Receipt | None)
+    await log.check_merges(icecore.Changes().merge("l", append=[]).merge("n", add=0.5).merge("l", union=[]))
     assert_type(await log.delete("m", id="p-3", actor="a", trace="t"), icecore.Receipt)
     assert_type(await log.transact(decide, id="t-1"), icecore.Receipt | None)
     changes = icecore.Changes().put("a", 1).patch("a", 2).delete("a").event(icecore.Event("said", 1))

@@ -49,7 +49,7 @@ use icecore_log::{
 };
 use tokio::sync::Semaphore;
 
-use state::{CachedStates, Consistency};
+use state::{CachedStates, Consistency, Reducers};
 
 pub use append::{Append, Enqueued, Expect, Receipt, Resolved};
 pub use read::{Range, Reader, RecordedCommit, RecordedEvent};
@@ -121,6 +121,7 @@ pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) reducers: Reducers,
     /// Names this process in the headers that it writes.
     pub(crate) writer: [u8; 16],
     /// Bytes that may still join what is pending.
@@ -151,6 +152,7 @@ pub struct Builder {
     settings: Settings,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    reducers: Reducers,
 }
 
 impl Builder {
@@ -175,6 +177,13 @@ impl Builder {
         self
     }
 
+    /// With merges of the caller's own, see [`Log::reduce`].
+    #[must_use]
+    pub fn reducers(mut self, reducers: Reducers) -> Self {
+        self.reducers = reducers;
+        self
+    }
+
     /// The store.
     pub fn build(mut self) -> Store {
         self.settings.append_timeout = self.settings.append_timeout.min(TIMEOUT_MAX);
@@ -194,6 +203,7 @@ impl Builder {
             settings: self.settings,
             clock: self.clock,
             entropy: self.entropy,
+            reducers: self.reducers,
         }))
     }
 }
@@ -217,6 +227,7 @@ impl Store {
             settings: Settings::default(),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
+            reducers: Reducers::default(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What is promised, the test that would notice, and the break that shows that it does.
 
 mod agents;
+mod merges;
 mod retention;
 mod state;
 mod storage;
@@ -9,5 +10,6 @@ use crate::mutants::Promise;
 
 /// All of them, in the order of the page.
 pub fn promises() -> impl Iterator<Item = &'static Promise> {
-    storage::STORAGE.iter().chain(state::STATE).chain(retention::RETENTION).chain(agents::AGENTS)
+    let store = state::STATE.iter().chain(merges::MERGES).chain(retention::RETENTION);
+    storage::STORAGE.iter().chain(store).chain(agents::AGENTS)
 }

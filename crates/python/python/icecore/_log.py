@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -102,6 +102,40 @@ class Log:
     ) -> Receipt:
         """Patches a document by a JSON merge patch (RFC 7396), in which ``None`` removes a member."""
         return _receipt(await wait(self._native.patch(key, patch, id, actor, trace)))
+
+    async def merge(
+        self,
+        key: str,
+        *,
+        add: float | bytes | None = None,
+        append: Sequence[Any] | bytes | None = None,
+        union: Sequence[Any] | bytes | None = None,
+        pointer: str | None = None,
+        id: str | None = None,
+        actor: str | None = None,
+        trace: str | None = None,
+    ) -> Receipt:
+        """Adds a number to a number, exactly, or puts items behind those of a list; with ``union`` those that it lacks.
+
+        ``pointer`` names a part of the document, such as ``"/usage/tokens"``. Where there is nothing yet, or ``None``,
+        it begins with 0 or an empty list. Others may do so at the same time: none is lost, and none waits for another.
+        Where there is something else, that is a ConflictError, if it is seen; if nobody looked, nothing is changed, and
+        ``history`` says so. ``check_merges`` looks beforehand.
+        """
+        return _receipt(await wait(self._native.merge(key, add, append, union, pointer, id, actor, trace)))
+
+    async def check_merges(self, changes: Changes) -> None:
+        """Looks whether every merge finds what it can be merged into; a ConflictError names those that do not."""
+        await wait(self._native.check_merges(changes))
+
+    async def reduce(
+        self, key: str, reducer: Callable[[Any, Any], Any], operand: Any, *, id: str | None = None
+    ) -> Receipt | None:
+        """Puts what ``reducer(value, operand)`` makes of a document's value, or of ``None``.
+
+        It is called again if somebody else was first, so that no change is lost: see :meth:`transact`.
+        """
+        return await self.transact(lambda state: Changes().put(key, reducer(state.get(key), operand)), id)
 
     async def delete(
         self, key: str, *, id: str | None = None, actor: str | None = None, trace: str | None = None

@@ -4,12 +4,17 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use bytes::Bytes;
-use icecore_log::{Entry, EntryId, Error, ErrorKind, Event, LogId, Result, Version};
-use serde::Serialize;
+use icecore_log::{Entry, EntryId, Error, ErrorKind, Event, LogId, Result, Timestamp, Version};
+use serde::de::DeserializeOwned;
+use serde::ser::Error as _;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 
+use crate::snapshot::{Place, Record};
 use crate::state::document::{Document, State};
 use crate::state::edit;
 use crate::state::event::{self, DocumentEvent};
+use crate::state::merge::Merge;
 
 /// A JSON value, as bytes that are kept as they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,9 +43,30 @@ impl Json {
         Self::text(text)
     }
 
+    /// The value as a type of the caller's.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if it is not of this type.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
+        // What serde says may repeat the value, so only the place is told.
+        serde_json::from_slice(&self.0).map_err(|error| {
+            Error::new(ErrorKind::Invalid, "reading a value")
+                .with("line", error.line())
+                .with("column", error.column())
+                .advise("It is not of the type that is asked for")
+        })
+    }
+
     /// Its text.
     pub fn bytes(&self) -> &Bytes {
         &self.0
+    }
+}
+
+/// As it is, to the byte.
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serde_json::from_slice::<&RawValue>(&self.0).map_err(S::Error::custom)?.serialize(serializer)
     }
 }
 
@@ -102,13 +128,46 @@ pub(crate) fn check(log: &LogId, conditions: &[Condition], state: &State) -> Res
     let mut error: Option<Error> = None;
     for condition in conditions {
         if let Some(found) = condition.failed(state) {
-            let one = error.take().unwrap_or_else(|| {
-                Error::new(ErrorKind::Conflict, "changing a log's state").with("log", log)
-            });
+            let one = error.take().unwrap_or_else(|| conflict(log));
             error = Some(one.with("failed", condition).with("found", found));
         }
     }
     error.map_or(Ok(()), |error| Err(error.advise("Read the state, decide again, and retry")))
+}
+
+/// Checks that every merge finds what it can be merged into, each after what comes before it; the error names each that does not, as [`check`] does conditions.
+pub(crate) fn check_merges(log: &LogId, changes: &Changes, state: &State) -> Result<()> {
+    let keys = changes.merged_keys();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let mut after = state.without_documents();
+    for key in &keys {
+        let content = state.content(key, false).into_iter();
+        content.for_each(|content| after.take_in(Record { key: (&**key).into(), content }));
+    }
+    let mut error: Option<Error> = None;
+    let own = changes.events.iter().filter_map(DocumentEvent::of);
+    for change in own.filter(|change| keys.contains(change.key())) {
+        let (key, mut merge) = (change.key().to_owned(), String::new());
+        if let DocumentEvent::Merge { merge: one, .. } = &change {
+            one.check()?;
+            merge = one.to_string();
+        }
+        let place = Place { version: state.version.next().0, index: 0 };
+        if !after.apply(change, place, Timestamp(0))? {
+            let one = error.take().unwrap_or_else(|| conflict(log));
+            error = Some(one.with("failed", format!("{key} {merge}")).with("found", state.version_of(&key)));
+        }
+    }
+    error.map_or(Ok(()), |error| {
+        Err(error
+            .advise("What is there is something else than it can be merged into: read it, and decide again"))
+    })
+}
+
+fn conflict(log: &LogId) -> Error {
+    Error::new(ErrorKind::Conflict, "changing a log's state").with("log", log)
 }
 
 /// Changes of one log, committed together or not at all.
@@ -145,6 +204,12 @@ impl Changes {
     #[must_use]
     pub fn delete(self, key: impl Into<String>) -> Self {
         self.change(DocumentEvent::Delete { key: key.into() })
+    }
+
+    /// Merges something into a document; one that is not there is made.
+    #[must_use]
+    pub fn merge(self, key: impl Into<String>, merge: Merge) -> Self {
+        self.change(DocumentEvent::Merge { key: key.into(), merge })
     }
 
     /// Adds an event that changes no document.
@@ -207,6 +272,25 @@ impl Changes {
             }
         };
         Entry { id: self.id.clone(), events: self.events.iter().map(described).collect() }
+    }
+
+    /// The documents into which something is merged.
+    pub(crate) fn merged_keys(&self) -> BTreeSet<String> {
+        let merges = self.events.iter().filter(|event| event::is_merge(event)).filter_map(DocumentEvent::of);
+        merges.map(|merge| merge.key().to_owned()).collect()
+    }
+
+    /// Whether it seems that a merge would change nothing, as far as that is told without much looking: its document is another in this state.
+    pub(crate) fn seem_refused_by(&self, state: &State) -> bool {
+        if !self.events.iter().any(event::is_merge) {
+            return false;
+        }
+        let mut seen = BTreeSet::new();
+        self.events.iter().filter_map(DocumentEvent::of).any(|change| {
+            let is_first = seen.insert(change.key().to_owned());
+            let DocumentEvent::Merge { key, merge } = change else { return false };
+            is_first && state.would_apply(&key, &merge) == Some(false)
+        })
     }
 
     /// The documents whose one change is a put of a value of at least so many bytes.

@@ -12,6 +12,8 @@ use serde_json::Value;
 use crate::snapshot::{Content, Place, Record};
 use crate::state::edit::Edit;
 use crate::state::event::{self, DocumentEvent};
+use crate::state::merge::Merge;
+use crate::state::places::Places;
 
 /// A JSON value under a key in a log's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +74,7 @@ impl Document {
 }
 
 /// The documents of a log at a version.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct State {
     /// The version; zero before the first commit.
     pub version: Version,
@@ -84,11 +86,35 @@ pub struct State {
     bytes: usize,
 }
 
+/// What is kept for speed makes no difference.
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        let all = |state: &Self| (state.version, state.at, state.hash);
+        all(self) == all(other) && self.documents == other.documents
+    }
+}
+
+impl Eq for State {}
+
 /// A document, and its place among those of its log, in the order in which each was first put.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 struct Placed {
     document: Document,
     place: Place,
+    /// What merges have found in its text.
+    places: Places,
+}
+
+impl PartialEq for Placed {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.document, self.place) == (&other.document, other.place)
+    }
+}
+
+impl Placed {
+    fn bytes(&self) -> usize {
+        self.document.json.len() + self.places.bytes()
+    }
 }
 
 /// About what a document takes in memory beside its key and its value.
@@ -167,8 +193,9 @@ impl State {
         (self.documents, self.bytes) = (BTreeMap::new(), 0);
     }
 
-    /// What an event does to the documents. `place` is its commit, and which change it is in there.
-    pub(crate) fn apply(&mut self, event: DocumentEvent, place: Place, at: Timestamp) -> Result<()> {
+    /// What an event does to the documents. `place` is its commit, and which change it is in there. Whether it did something: a merge does nothing to
+    /// what it cannot be merged into.
+    pub(crate) fn apply(&mut self, event: DocumentEvent, place: Place, at: Timestamp) -> Result<bool> {
         match event {
             DocumentEvent::Put { key, json } => self.set(&key, json, place, at),
             DocumentEvent::Patch { key, patch } => {
@@ -182,17 +209,43 @@ impl State {
                 let edit = Edit::parse(&edit)?;
                 let placed =
                     self.documents.get_mut(&*key).filter(|placed| placed.document.version == edit.version);
-                let Some(Placed { document, .. }) = placed else {
+                let Some(placed) = placed else {
                     return Err(event::unfitting());
                 };
-                self.bytes -= document.json.len();
-                edit.apply(&mut document.json, &beside)?;
-                self.bytes += document.json.len();
-                (document.version, document.at) = (Version(place.version), at);
+                self.bytes -= placed.bytes();
+                placed.places = Places::default();
+                edit.apply(&mut placed.document.json, &beside)?;
+                self.bytes += placed.bytes();
+                (placed.document.version, placed.document.at) = (Version(place.version), at);
             }
             DocumentEvent::Delete { key } => self.remove(&key),
+            DocumentEvent::Merge { key, merge } => return self.merge(&key, &merge, place, at),
         }
-        Ok(())
+        Ok(true)
+    }
+
+    fn merge(&mut self, key: &str, merge: &Merge, place: Place, at: Timestamp) -> Result<bool> {
+        let Some(placed) = self.documents.get_mut(key) else {
+            let mut json = Bytes::from_static(b"null");
+            let is_done = merge.apply(&mut json, &mut Places::default())?;
+            if is_done {
+                self.set(key, json, place, at);
+            }
+            return Ok(is_done);
+        };
+        self.bytes -= placed.bytes();
+        let done = merge.apply(&mut placed.document.json, &mut placed.places);
+        self.bytes += placed.bytes();
+        if let Ok(true) = done {
+            (placed.document.version, placed.document.at) = (Version(place.version), at);
+        }
+        done
+    }
+
+    /// Whether a merge would do something; `None` if that takes long to tell.
+    pub(crate) fn would_apply(&self, key: &str, merge: &Merge) -> Option<bool> {
+        let Some(placed) = self.documents.get(key) else { return Some(true) };
+        merge.would_apply(&placed.document.json, &placed.places)
     }
 
     /// None yet, at a version.
@@ -209,13 +262,14 @@ impl State {
     pub(crate) fn take_in(&mut self, record: Record) {
         if let Content::Value { json, version, at, place, .. } = record.content {
             self.bytes += record.key.len() + json.len() + DOCUMENT_BYTES;
-            self.documents.insert(record.key, Placed { document: Document { json, version, at }, place });
+            let document = Document { json, version, at };
+            self.documents.insert(record.key, Placed { document, place, places: Places::default() });
         }
     }
 
     /// Every document, as a snapshot has it, in order of their keys.
     pub(crate) fn records(&self) -> impl Iterator<Item = Record> {
-        self.documents.iter().map(|(key, Placed { document: Document { json, version, at }, place })| {
+        self.documents.iter().map(|(key, Placed { document: Document { json, version, at }, place, .. })| {
             Record {
                 key: Arc::clone(key),
                 content: Content::Value {
@@ -231,7 +285,7 @@ impl State {
 
     /// What a snapshot says of a document; `None` if there is none.
     pub(crate) fn content(&self, key: &str, is_anew: bool) -> Option<Content> {
-        let Placed { document: Document { json, version, at }, place } = self.documents.get(key)?;
+        let Placed { document: Document { json, version, at }, place, .. } = self.documents.get(key)?;
         Some(Content::Value { json: json.clone(), version: *version, at: *at, place: *place, is_anew })
     }
 
@@ -239,17 +293,17 @@ impl State {
         self.bytes += json.len();
         let document = Document { json, version: Version(place.version), at };
         if let Some(placed) = self.documents.get_mut(key) {
-            self.bytes -= placed.document.json.len();
-            placed.document = document;
+            self.bytes -= placed.bytes();
+            (placed.document, placed.places) = (document, Places::default());
             return;
         }
         self.bytes += key.len() + DOCUMENT_BYTES;
-        self.documents.insert(key.into(), Placed { document, place });
+        self.documents.insert(key.into(), Placed { document, place, places: Places::default() });
     }
 
     fn remove(&mut self, key: &str) {
         if let Some(placed) = self.documents.remove(key) {
-            self.bytes -= key.len() + placed.document.json.len() + DOCUMENT_BYTES;
+            self.bytes -= key.len() + placed.bytes() + DOCUMENT_BYTES;
         }
     }
 }

@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::ops::Range;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use icecore_log::{Entry, Error, ErrorKind, Result, Version};
@@ -182,21 +183,8 @@ impl Edit {
     /// [`ErrorKind::Corrupt`] if it was made of another value.
     pub(crate) fn apply(&self, old: &mut Bytes, beside: &[u8]) -> Result<()> {
         let middle = self.middle(old, beside)?;
-        // In place if nobody else has it: a value that grows at its end is then not copied each time.
-        let mut value = std::mem::take(old).try_into_mut().unwrap_or_else(|shared| {
-            let mut copy = BytesMut::with_capacity(shared.len() + middle.len() + shared.len() / 8);
-            copy.extend_from_slice(&shared);
-            copy
-        });
-        let tail = value.len() - self.suffix;
-        let end = self.prefix + middle.len();
-        if end + self.suffix > value.len() {
-            value.resize(end + self.suffix, 0);
-        }
-        value.copy_within(tail..tail + self.suffix, end);
-        value[self.prefix..end].copy_from_slice(&middle);
-        value.truncate(end + self.suffix);
-        *old = value.freeze();
+        let part = self.prefix..old.len() - self.suffix;
+        replace(old, part, &middle);
         Ok(())
     }
 
@@ -230,6 +218,25 @@ impl Edit {
             _ => window().into(),
         }
     }
+}
+
+/// Puts another text in place of a part of a value.
+pub(crate) fn replace(old: &mut Bytes, part: Range<usize>, text: &[u8]) {
+    // In place if nobody else has it: a value that grows at its end is then not copied each time.
+    let mut value = std::mem::take(old).try_into_mut().unwrap_or_else(|shared| {
+        let mut copy = BytesMut::with_capacity(shared.len() + text.len() + shared.len() / 8);
+        copy.extend_from_slice(&shared);
+        copy
+    });
+    let (tail, end) = (part.end..value.len(), part.start + text.len());
+    let bytes = end + tail.len();
+    if bytes > value.len() {
+        value.resize(bytes, 0);
+    }
+    value.copy_within(tail, end);
+    value[part.start..end].copy_from_slice(text);
+    value.truncate(bytes);
+    *old = value.freeze();
 }
 
 /// Whether what stands before it in its entry is needed to apply it.

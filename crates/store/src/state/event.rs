@@ -6,6 +6,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::state::edit;
+use crate::state::merge::{Merge, Operation};
 
 /// Kinds that begin so are ours.
 pub(crate) const RESERVED: &str = "icecore.";
@@ -13,12 +14,16 @@ const PUT: &str = "icecore.document.put";
 const PATCH: &str = "icecore.document.patch";
 const EDIT: &str = "icecore.document.edit";
 const DELETE: &str = "icecore.document.delete";
+/// How the kinds of merges begin; their operations follow.
+const DOCUMENT: &str = "icecore.document.";
 /// Says that a log was set back to an earlier version; the events beside it do it.
 pub(crate) const ROLLBACK: &str = "icecore.rollback";
 /// Says where a log's first state came from.
 pub(crate) const FORK: &str = "icecore.fork";
 /// Where an event's document is named, in what describes it.
 const KEY: &str = "key";
+/// The part of the document that a merge is about, in what describes it; not there if it is the whole.
+const POINTER: &str = "pointer";
 /// The longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = 1_024;
 
@@ -43,6 +48,10 @@ pub(crate) enum DocumentEvent {
     Delete {
         key: String,
     },
+    Merge {
+        key: String,
+        merge: Merge,
+    },
 }
 
 impl DocumentEvent {
@@ -51,7 +60,8 @@ impl DocumentEvent {
             Self::Put { key, .. }
             | Self::Patch { key, .. }
             | Self::Edit { key, .. }
-            | Self::Delete { key } => key,
+            | Self::Delete { key }
+            | Self::Merge { key, .. } => key,
         }
     }
 
@@ -61,6 +71,12 @@ impl DocumentEvent {
             Self::Patch { key, patch } => (PATCH, key, patch),
             Self::Edit { key, edit, .. } => (EDIT, key, edit),
             Self::Delete { key } => (DELETE, key, Bytes::from_static(b"null")),
+            Self::Merge { key, merge: Merge { operation, pointer, operand } } => {
+                let kind = format!("{DOCUMENT}{}", operation.name());
+                let pointer = (!pointer.is_empty()).then(|| (POINTER.to_owned(), pointer));
+                let meta = std::iter::once((KEY.to_owned(), key)).chain(pointer).collect();
+                return Event { meta, ..Event::new(kind, operand) };
+            }
         };
         Event { meta: [(KEY.to_owned(), key)].into(), ..Event::new(kind, data) }
     }
@@ -73,9 +89,26 @@ impl DocumentEvent {
             PATCH => Some(Self::Patch { key, patch: event.data.clone() }),
             EDIT => Some(Self::Edit { key, edit: event.data.clone(), beside: Bytes::new() }),
             DELETE => Some(Self::Delete { key }),
-            _ => None,
+            kind => {
+                let operation = operation(kind)?;
+                let pointer = event.meta.get(POINTER).cloned().unwrap_or_default();
+                Some(Self::Merge { key, merge: Merge { operation, pointer, operand: event.data.clone() } })
+            }
         }
     }
+
+    /// Whether what it comes to depends on the value before.
+    pub fn is_part(&self) -> bool {
+        matches!(self, Self::Patch { .. } | Self::Edit { .. } | Self::Merge { .. })
+    }
+}
+
+fn operation(kind: &str) -> Option<Operation> {
+    Operation::of(kind.strip_prefix(DOCUMENT)?)
+}
+
+pub(crate) fn is_merge(event: &Event) -> bool {
+    operation(&event.kind).is_some()
 }
 
 /// The changes that the events of an entry make, each with the place of its event.
@@ -109,7 +142,7 @@ const BESIDE_BYTES_MAX: usize = 64 << 10;
 
 /// About how many bytes of these events change documents.
 pub(crate) fn document_bytes(events: &[Event]) -> u64 {
-    let changes = events.iter().filter(|event| [PUT, PATCH, EDIT, DELETE].contains(&event.kind.as_str()));
+    let changes = events.iter().filter(|event| event.kind.starts_with(DOCUMENT));
     changes.map(|event| (event.data.len() + DESCRIBED_BYTES) as u64).sum()
 }
 
@@ -140,7 +173,10 @@ pub(crate) fn check_kind(event: &Event) -> Result<()> {
         Some(DocumentEvent::Edit { .. }) => {
             invalid("Put the document: how that is stored is Icecore's own matter")
         }
-        Some(change) => check_key(change.key()),
+        Some(change) => {
+            check_key(change.key())?;
+            if let DocumentEvent::Merge { merge, .. } = change { merge.check().map(drop) } else { Ok(()) }
+        }
         None if [ROLLBACK, FORK].contains(&event.kind.as_str()) => Ok(()),
         None => invalid("Kinds that begin with icecore. are Icecore's own: name another"),
     }
@@ -173,7 +209,7 @@ pub(crate) fn unreadable() -> Error {
 }
 
 /// serde_json reads an object with a member named so as something else; what that hides may be deep.
-const PRIVATE: &str = "$serde_json::private::";
+pub(crate) const PRIVATE: &str = "$serde_json::private::";
 /// As deep as serde_json reads values.
 const DEPTH_MAX: usize = 127;
 
@@ -181,6 +217,11 @@ const DEPTH_MAX: usize = 127;
 /// [`ErrorKind::Invalid`] if it is no JSON value, or could not be read as one when it is patched or compared. Nothing is built for that:
 /// as values, 16 MiB may be 600.
 pub(crate) fn check_json(json: &[u8]) -> Result<()> {
+    check_json_at(json, 0)
+}
+
+/// As [`check_json`], of what is to stand so deep in a document.
+pub(crate) fn check_json_at(json: &[u8], depth: usize) -> Result<()> {
     let invalid = || Error::new(ErrorKind::Invalid, "changing a document");
     // This does not count how deep it is, and uses no stack for it.
     serde_json::from_slice::<&RawValue>(json).map_err(|error| {
@@ -189,12 +230,12 @@ pub(crate) fn check_json(json: &[u8]) -> Result<()> {
             .with("column", error.column())
             .advise("A document is one JSON value")
     })?;
-    check_texts_and_depth(json).map_err(|advice| invalid().advise(advice))
+    check_texts_and_depth(json, depth).map_err(|advice| invalid().advise(advice))
 }
 
 /// Of what is JSON.
-fn check_texts_and_depth(json: &[u8]) -> Result<(), &'static str> {
-    let (mut depth, mut at) = (0_usize, 0);
+fn check_texts_and_depth(json: &[u8], mut depth: usize) -> Result<(), &'static str> {
+    let mut at = 0;
     while let Some(byte) = json.get(at) {
         at += 1;
         match byte {

@@ -170,7 +170,8 @@ impl Log {
                             return Ok(Some(Some(Document { json, version, at })));
                         }
                         Some(DocumentEvent::Delete { .. }) => return Ok(Some(None)),
-                        Some(DocumentEvent::Patch { .. } | DocumentEvent::Edit { .. }) => return Ok(None),
+                        // What it comes to depends on what was before.
+                        Some(_) => return Ok(None),
                         None => {}
                     }
                 }

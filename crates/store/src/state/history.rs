@@ -24,10 +24,14 @@ pub struct Changed {
     pub trace: String,
     /// The id of its entry.
     pub id: Option<EntryId>,
-    /// `put`, `patch` or `delete`; or `kept`: what the document was when what came before was trimmed.
+    /// `put`, `patch`, `delete`; of a merge `add`, `append`, `union`; or `kept`: what the document was when what came before was trimmed.
     pub change: &'static str,
-    /// The value that was put, or the patch; `None` of a delete, and of a put that only said what differs from a value that was trimmed.
+    /// The value that was put, or the patch, or what was merged; `None` of a delete, and of a put that only said what differs from a value that was trimmed.
     pub value: Option<Value>,
+    /// The part of the document that something was merged into: a JSON pointer, empty for all of it. Of other changes empty.
+    pub pointer: String,
+    /// Whether it was carried out: a merge changes nothing where there is something that it cannot be merged into. `None` of a merge into a value that was trimmed.
+    pub applied: Option<bool>,
 }
 
 /// The changes of a document, newest first, page by page. Made by [`Log::history`].
@@ -85,17 +89,23 @@ impl History<'_> {
                     else {
                         continue;
                     };
-                    let (change, value) = match &change {
-                        DocumentEvent::Put { json, .. } => ("put", event::read(json).ok()),
-                        DocumentEvent::Patch { patch, .. } => ("patch", event::read(patch).ok()),
+                    let (version, id) = (event.version, event.id);
+                    let (mut pointer, mut applied) = (String::new(), Some(true));
+                    let (change, value) = match change {
+                        DocumentEvent::Put { json, .. } => ("put", event::read(&json).ok()),
+                        DocumentEvent::Patch { patch, .. } => ("patch", event::read(&patch).ok()),
                         // What it was made of was trimmed.
                         DocumentEvent::Edit { .. } => ("put", None),
                         DocumentEvent::Delete { .. } => ("delete", None),
+                        DocumentEvent::Merge { merge, .. } => {
+                            applied = self.reader.take_merged(version, event.index);
+                            pointer = merge.pointer;
+                            (merge.operation.name(), event::read(&merge.operand).ok())
+                        }
                     };
                     self.kept = None;
-                    let (version, id) = (event.version, event.id);
                     let (actor, trace) = (event.event.actor, event.event.trace);
-                    changes.push(Changed { version, at, actor, trace, id, change, value });
+                    changes.push(Changed { version, at, actor, trace, id, change, value, pointer, applied });
                 }
             }
             if !changes.is_empty() {
@@ -116,5 +126,7 @@ fn kept(record: Record) -> Option<Changed> {
         id: None,
         change: "kept",
         value: event::read(&json).ok(),
+        pointer: String::new(),
+        applied: None,
     })
 }

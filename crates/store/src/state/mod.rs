@@ -5,6 +5,8 @@
 //! | [`document`] | [`State`], [`Document`], and what an event does to them |
 //! | `edit` | what makes of a large value one that differs little |
 //! | `event` | documents' events: how they are written and read |
+//! | [`merge`], `places`, `decimal` | [`Merge`]: changes that need no look; where in a text they are made; exact sums |
+//! | [`reduce`] | [`Reducers`]: merges of the caller's own |
 //! | [`changes`] | [`Changes`] and [`Condition`]: what a transaction does, as data |
 //! | `transact` | conditions checked, and a closure run again when others were first |
 //! | `base` | the whole state in one commit, so that what came before it may go |
@@ -24,6 +26,7 @@ pub(crate) mod base;
 pub(crate) mod cache;
 pub mod changes;
 pub mod consistency;
+pub(crate) mod decimal;
 pub mod diff;
 pub mod document;
 pub(crate) mod edit;
@@ -31,8 +34,11 @@ pub(crate) mod event;
 pub(crate) mod fold;
 pub mod history;
 pub(crate) mod layers;
+pub mod merge;
 pub(crate) mod overlay;
 pub mod page;
+pub(crate) mod places;
+pub mod reduce;
 pub mod replay;
 pub mod time;
 mod transact;
@@ -47,7 +53,9 @@ pub use diff::{Diff, Difference};
 pub use document::{Document, State};
 pub use event::KEY_BYTES_MAX;
 pub use history::Changed;
+pub use merge::{Merge, POINTER_BYTES_MAX};
 pub use page::DocumentPage;
+pub use reduce::Reducers;
 pub use replay::Replayed;
 pub use time::At;
 pub use watch::{Watch, Watched};

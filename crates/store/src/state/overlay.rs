@@ -82,8 +82,7 @@ impl Overlay {
 
     async fn note(&mut self, inner: &Inner, change: &DocumentEvent) -> Result<()> {
         let key = change.key();
-        let is_part = matches!(change, DocumentEvent::Patch { .. } | DocumentEvent::Edit { .. });
-        if is_part
+        if change.is_part()
             && !self.changed.contains_key(key)
             && self.state.get(key).is_none()
             && let Some(record) = self.below.get(inner, key).await?

@@ -12,6 +12,7 @@ use crate::state::changes::{self, Changes, Json};
 use crate::state::consistency::Consistency;
 use crate::state::document::State;
 use crate::state::edit;
+use crate::state::merge::Merge;
 use crate::{Log, ids};
 
 /// After so many rounds that went to others, appends of this process wait until it is through.
@@ -54,8 +55,59 @@ impl Log {
         self.one(Changes::new().delete(key)).await
     }
 
+    /// Merges something into a document; one that is not there is made. Others may do so at the same time: none is lost, and none waits for another.
+    ///
+    /// # Errors
+    /// [`Conflict`](ErrorKind::Conflict) if it is seen that there is something else than it can be merged into: a state that is in memory says so, and so do
+    /// the commits then. Without one, or where others are quicker, it is appended and changes nothing; [`Log::check_merges`] looks beforehand. Else as
+    /// [`Log::append`].
+    pub async fn merge(&self, key: &str, merge: Merge) -> Result<Receipt> {
+        self.one(Changes::new().merge(key, merge)).await
+    }
+
     async fn one(&self, changes: Changes) -> Result<Receipt> {
-        self.append_shortened(&changes).await
+        self.append_unconditionally(&changes).await
+    }
+
+    async fn append_unconditionally(&self, changes: &Changes) -> Result<Receipt> {
+        // What is in memory costs nothing to look at, unless somebody else is busy with it.
+        let is_doubtful = self.store.0.states.find(&self.id).is_some_and(|slot| {
+            let kept = slot.folded.try_lock();
+            kept.is_ok_and(|kept| kept.as_ref().is_some_and(|kept| changes.seem_refused_by(&kept.state)))
+        });
+        if is_doubtful {
+            self.check_merges(changes).await?;
+        }
+        self.append_shortened(changes).await
+    }
+
+    /// Looks whether every merge of these changes finds what it can be merged into, now; or the changes were committed under their id already.
+    ///
+    /// # Errors
+    /// [`Conflict`](ErrorKind::Conflict) with each that does not as the fact `failed`, and the version of its document as `found`; else as [`Log::state`].
+    pub async fn check_merges(&self, changes: &Changes) -> Result<()> {
+        let keys = changes.merged_keys();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let state = self.with(Consistency::Strong).documents_of(&keys).await?;
+        match changes::check_merges(&self.id, changes, &state) {
+            Err(error)
+                if error.kind() == ErrorKind::Conflict && self.has_been_done(changes).await?.is_some() =>
+            {
+                drop(error);
+                Ok(())
+            }
+            checked => checked,
+        }
+    }
+
+    /// The receipt of changes under an id that is there already.
+    async fn has_been_done(&self, changes: &Changes) -> Result<Option<Receipt>> {
+        match &changes.id {
+            Some(id) => Ok(ids::find(&self.store.0, &self.id, id).await?.receipt),
+            None => Ok(None),
+        }
     }
 
     /// Appends changes whatever the state is; large values as what differs from the value before, as long as that is not in doubt.
@@ -100,10 +152,11 @@ impl Log {
     /// Appends that come between are no conflict: the conditions are checked again.
     ///
     /// # Errors
-    /// [`Conflict`](ErrorKind::Conflict) with each condition that does not hold as the fact `failed`, and what was found as `found`; else as [`Log::append`].
+    /// [`Conflict`](ErrorKind::Conflict) with each condition that does not hold as the fact `failed`, and what was found as `found`; if all hold, with each merge
+    /// that finds something else than it can be merged into (without a condition as [`Log::merge`]); else as [`Log::append`].
     pub async fn commit(&self, changes: Changes) -> Result<Option<Receipt>> {
         if changes.conditions.is_empty() && !changes.is_empty() {
-            return self.append_shortened(&changes).await.map(Some);
+            return self.append_unconditionally(&changes).await.map(Some);
         }
         let answer = self.transact(|_| Ok(changes.clone())).await?;
         // Under an id that was there before it must have been the same changes; a closure may well decide on others.
@@ -153,7 +206,9 @@ impl Log {
 
     /// Tries once, and gives the receipt, if there was anything to commit; `None` if somebody else was first.
     async fn round(&self, changes: &Changes, before: &State) -> Result<Option<Option<Receipt>>> {
-        let appended = match changes::check(&self.id, &changes.conditions, before) {
+        let checked = changes::check(&self.id, &changes.conditions, before)
+            .and_then(|()| changes::check_merges(&self.id, changes, before));
+        let appended = match checked {
             Ok(()) if changes.is_empty() => return Ok(Some(None)),
             Ok(()) => match self.enqueue_behind(before, changes).await {
                 Ok(enqueued) => enqueued.receipt().await,
@@ -166,9 +221,7 @@ impl Log {
             Err(error) if error.kind() != ErrorKind::Conflict => Err(error),
             Err(error) => {
                 // Under an id that is there already it was done: what it would do now is another thing.
-                if let Some(id) = &changes.id
-                    && let Some(receipt) = ids::find(&self.store.0, &self.id, id).await?.receipt
-                {
+                if let Some(receipt) = self.has_been_done(changes).await? {
                     return Ok(Some(Some(receipt)));
                 }
                 // The log went on; whether that matters is for the conditions to say.

@@ -1,8 +1,8 @@
 //! Commits with the values that were put, where storage only has what differs from the value before.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
-use icecore_log::{Error, ErrorKind, Event, Result};
+use icecore_log::{Error, ErrorKind, Event, Result, Version};
 
 use crate::read::{Reader, RecordedCommit};
 use crate::snapshot::Place;
@@ -26,18 +26,40 @@ pub struct WholeReader<'a> {
     state: Option<State>,
     /// How many commits are made whole at once, backwards: each time the state before them must be found.
     step: usize,
+    /// Of the merges into the document that is named, whether they changed it: by their version, and which event of the commit they are.
+    merged: HashMap<(Version, u32), bool>,
+}
+
+/// A commit with whole values, their bytes, and which of its merges changed something.
+#[derive(Debug)]
+struct Made {
+    commit: RecordedCommit,
+    bytes: usize,
+    merged: Vec<((Version, u32), bool)>,
 }
 
 impl<'a> Reader<'a> {
     /// Each edit that is stored is given as the put that it was.
     pub fn whole(self) -> WholeReader<'a> {
-        WholeReader { reader: self, key: None, read: VecDeque::new(), state: None, step: 16 }
+        WholeReader {
+            reader: self,
+            key: None,
+            read: VecDeque::new(),
+            state: None,
+            step: 16,
+            merged: HashMap::new(),
+        }
     }
 }
 
 impl WholeReader<'_> {
     pub(crate) fn only(self, key: &str) -> Self {
         Self { key: Some(key.to_owned()), ..self }
+    }
+
+    /// Whether a merge that was given changed the document that is named; `None` if nobody knows, since what was before it was trimmed.
+    pub(crate) fn take_merged(&mut self, version: Version, index: u32) -> Option<bool> {
+        self.merged.remove(&(version, index))
     }
 
     pub(crate) fn reader(&self) -> &Reader<'_> {
@@ -61,9 +83,10 @@ impl WholeReader<'_> {
         while bytes < PAGE_BYTES_MAX
             && let Some(commit) = self.read.front()
         {
-            let (commit, made) = self.make_whole(commit, &mut state).await?;
+            let made = self.make_whole(commit, &mut state).await?;
             self.read.pop_front();
-            (bytes, _) = (bytes + made, page.push(commit));
+            self.merged.extend(made.merged);
+            (bytes, _) = (bytes + made.bytes, page.push(made.commit));
         }
         self.state = state;
         Ok(page)
@@ -72,11 +95,12 @@ impl WholeReader<'_> {
     async fn backward(&mut self) -> Result<Vec<RecordedCommit>> {
         loop {
             let count = self.step.min(self.read.len());
-            let (mut page, mut bytes, mut state) = (Vec::new(), 0, None);
+            let (mut page, mut bytes, mut state, mut merged) = (Vec::new(), 0, None, Vec::new());
             for commit in self.read.range(..count).rev() {
-                let (commit, made) = self.make_whole(commit, &mut state).await?;
-                page.push(commit);
-                bytes += made;
+                let made = self.make_whole(commit, &mut state).await?;
+                page.push(made.commit);
+                merged.extend(made.merged);
+                bytes += made.bytes;
                 if bytes > PAGE_BYTES_MAX && count > 1 {
                     break;
                 }
@@ -84,6 +108,7 @@ impl WholeReader<'_> {
             if page.len() == count {
                 self.step = (self.step * 2).min(256);
                 self.read.drain(..count);
+                self.merged.extend(merged);
                 page.reverse();
                 return Ok(page);
             }
@@ -91,39 +116,35 @@ impl WholeReader<'_> {
         }
     }
 
-    /// A commit with whole values, and their bytes. `state` is that before it, if it was needed for an earlier one; then that behind it.
-    async fn make_whole(
-        &self,
-        commit: &RecordedCommit,
-        state: &mut Option<State>,
-    ) -> Result<(RecordedCommit, usize)> {
-        let mut commit = commit.clone();
-        let Some(entries) = commit.entries.as_mut() else {
+    /// `state` is that before the commit, if it was needed for an earlier one; then that behind it.
+    async fn make_whole(&self, commit: &RecordedCommit, state: &mut Option<State>) -> Result<Made> {
+        let mut made = Made { commit: commit.clone(), bytes: 0, merged: Vec::new() };
+        let Some(entries) = made.commit.entries.as_mut() else {
             *state = None;
-            return Ok((commit, 0));
+            return Ok(made);
         };
         let is_wanted = |change: &DocumentEvent| self.key.as_ref().is_none_or(|key| change.key() == key);
-        let is_edit = |event: &Event| {
-            DocumentEvent::of(event)
-                .is_some_and(|change| matches!(change, DocumentEvent::Edit { .. }) && is_wanted(&change))
-        };
         if state.is_none() {
-            if !entries.iter().flat_map(|entry| &entry.events).any(is_edit) {
-                return Ok((commit, 0));
+            let needs_the_state = |event: &Event| {
+                DocumentEvent::of(event).is_some_and(|change| is_wanted(&change) && self.is_told(&change))
+            };
+            if !entries.iter().flat_map(|entry| &entry.events).any(needs_the_state) {
+                return Ok(made);
             }
             match self.reader.log().state_at(At::Version(commit.version.previous())).await {
                 Ok(before) => *state = Some(before.as_ref().clone()),
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok((commit, 0)),
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(made),
                 Err(error) => return Err(error),
             }
         }
-        let (Some(known), mut bytes) = (state, 0) else { return Ok((commit, 0)) };
+        let Some(known) = state else { return Ok(made) };
         let at = |error: Error| error.with("log", self.reader.log_id()).with("version", commit.version);
         if commit.header.flags.base {
             let is_wanted = |key: &str| self.key.as_ref().is_none_or(|wanted| key == wanted);
             base::begin(known, commit.version, entries, is_wanted).map_err(at)?;
         }
         let mut places = (0..).map(|index| Place { version: commit.version.0, index });
+        let mut before = 0;
         for entry in entries {
             let changes: Vec<_> = event::changes(&entry.events)
                 .zip(&mut places)
@@ -132,15 +153,30 @@ impl WholeReader<'_> {
             for ((index, change), place) in changes {
                 let key = change.key().to_owned();
                 let is_edit = matches!(change, DocumentEvent::Edit { .. });
-                known.apply(change, place, commit.header.at).map_err(at)?;
+                let is_merge = matches!(change, DocumentEvent::Merge { .. }) && self.is_told(&change);
+                let is_done = known.apply(change, place, commit.header.at).map_err(at)?;
+                if is_merge {
+                    // An entry has at most 65,536 events, a commit at most 2,048 entries.
+                    made.merged.push(((commit.version, (before + index) as u32), is_done));
+                }
                 if is_edit && let Some(document) = known.get(&key) {
                     let put = DocumentEvent::Put { key, json: document.json.clone() }.into_event();
-                    bytes += put.data.len();
+                    made.bytes += put.data.len();
                     entry.events[index] =
                         Event { kind: put.kind, data: put.data, ..entry.events[index].clone() };
                 }
             }
+            before += entry.events.len();
         }
-        Ok((commit, bytes))
+        Ok(made)
+    }
+
+    /// Whether the state before it must be known to tell what a change did.
+    fn is_told(&self, change: &DocumentEvent) -> bool {
+        match change {
+            DocumentEvent::Edit { .. } => true,
+            DocumentEvent::Merge { .. } => self.key.is_some(),
+            _ => false,
+        }
     }
 }

@@ -295,7 +295,9 @@ async fn a_commit_that_is_damaged_is_named_and_what_was_before_can_be_read() {
 /// It was not written by us, but by another program, or by a hand.
 #[tokio::test]
 async fn an_event_that_holds_no_json_is_damage_of_its_commit() {
-    for (kind, data) in [("put", "{"), ("patch", "{"), ("patch", "")] {
+    let no_merges =
+        [("add", "\"1\""), ("add", "1e1000000000"), ("append", "{}"), ("append", "[1"), ("union", "")];
+    for (kind, data) in [("put", "{"), ("patch", "{"), ("patch", "")].into_iter().chain(no_merges) {
         let (store, log) = new();
         log.put("k", text("1")).await.unwrap();
         let events = vec![document_event(kind, "k", data)];

@@ -28,11 +28,11 @@ use icecore_layers::{Fate, Fault};
 use icecore_log::backend::{BlobInfo, Depth, Examination};
 use icecore_log::codec::SealedEntry;
 use icecore_log::{
-    Backend, BlobId, Capabilities, Created, Cursor, Entry, EntryHeader, EntryId, ErrorKind, Event, Flags,
-    Head, Header, LogId, LogPage, LogPrefix, Mode, Page, PageLimit, Result, Run, StoredCommit, Swept,
+    Backend, BlobId, Capabilities, Created, Cursor, Entry, EntryHeader, EntryId, Error, ErrorKind, Event,
+    Flags, Head, Header, LogId, LogPage, LogPrefix, Mode, Page, PageLimit, Result, Run, StoredCommit, Swept,
     Timestamp, Version,
 };
-use icecore_store::state::{At, Changes, Condition, Json, State};
+use icecore_store::state::{At, Changes, Condition, Json, Merge, State};
 use icecore_store::{Log, Settings, Store};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;

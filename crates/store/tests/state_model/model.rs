@@ -1,8 +1,10 @@
 //! What the documents of a log must be, said as simply as it can be; and the steps that are generated.
 
+mod merges;
 mod sequence;
 
 use super::*;
+use merges::Merged;
 
 /// Some are the beginnings of others.
 const KEYS: [&str; 7] = ["a", "a/", "a/b", "a/bc", "b~c", "\u{10FFFF}", "é\u{0}"];
@@ -13,6 +15,7 @@ enum Change {
     Put(usize, Value),
     Patch(usize, Value),
     Delete(usize),
+    Merge(usize, Merged),
 }
 
 /// Versions are relative to those of the model, so that about half of the conditions hold.
@@ -89,7 +92,8 @@ fn change() -> impl Strategy<Value = Change> {
         3 => (key.clone(), value()).prop_map(|(key, value)| Change::Put(key, value)),
         2 => (key.clone(), large()).prop_map(|(key, value)| Change::Put(key, value)),
         4 => (key.clone(), value()).prop_map(|(key, value)| Change::Patch(key, value)),
-        2 => key.prop_map(Change::Delete),
+        2 => key.clone().prop_map(Change::Delete),
+        5 => (key, merges::merged()).prop_map(|(key, merged)| Change::Merge(key, merged)),
     ]
 }
 
@@ -162,8 +166,24 @@ struct Moment {
     docs: BTreeMap<String, Doc>,
 }
 
-/// A change: its version, its key, what it was, and its value.
-type Told = (u64, String, &'static str, Option<Value>);
+/// A change: its version, its key, what it was, and its value; of a merge also where, and whether it changed something.
+type Told = (u64, String, &'static str, Option<Value>, String, bool);
+
+/// A change in the model's words.
+#[derive(Debug, Clone)]
+struct Done {
+    key: String,
+    change: &'static str,
+    value: Option<Value>,
+    json: Option<Bytes>,
+    pointer: String,
+}
+
+impl Done {
+    fn new(key: &str, change: &'static str, value: Option<Value>, json: Option<Bytes>) -> Self {
+        Self { key: key.to_owned(), change, value, json, pointer: String::new() }
+    }
+}
 
 #[derive(Debug)]
 struct Model {
@@ -245,25 +265,31 @@ impl Model {
         failing
     }
 
-    fn apply(&mut self, changes: &[(String, &'static str, Option<Value>, Option<Bytes>)]) {
+    fn apply(&mut self, changes: &[Done]) {
         let version = self.head() + 1;
         let at = if version == 1 { self.now } else { self.last().at.max(self.now) };
         let mut docs = self.last().docs.clone();
-        for (key, change, value, json) in changes {
-            self.told.push((version, key.clone(), change, value.clone()));
-            match (*change, value.clone()) {
-                ("put", Some(value)) => {
-                    docs.insert(key.clone(), Doc { value, json: json.clone(), version, at });
-                }
-                ("patch", Some(patch)) => {
-                    let old = docs.remove(key).map_or(Value::Null, |doc| doc.value);
-                    let value = merge_patch(old, &patch);
-                    docs.insert(key.clone(), Doc { value, json: None, version, at });
-                }
-                _ => drop(docs.remove(key)),
-            }
+        for done in changes {
+            let is_done = apply(&mut docs, done, version, at);
+            let Done { key, change, value, pointer, .. } = done.clone();
+            self.told.push((version, key, change, value, pointer, is_done));
         }
         self.moments.push(Moment { at, docs });
+    }
+
+    /// Which merges would change nothing, and the versions of their documents, in order.
+    fn in_vain(&self, changes: &[Change]) -> Vec<String> {
+        let mut docs = self.last().docs.clone();
+        let mut in_vain = Vec::new();
+        for done in made(changes) {
+            if !apply(&mut docs, &done, 0, 0) {
+                let place =
+                    if done.pointer.is_empty() { String::new() } else { format!(" {}", done.pointer) };
+                in_vain.push(format!("{} {}{place}", done.key, done.change));
+                in_vain.push(self.version_of(&done.key).to_string());
+            }
+        }
+        in_vain
     }
 
     /// The moment, as it is asked for and as it is; its version is `None` if there is no such moment.
@@ -309,15 +335,40 @@ impl Model {
     }
 }
 
+/// What a change does to the documents; whether it does something.
+fn apply(docs: &mut BTreeMap<String, Doc>, done: &Done, version: u64, at: i64) -> bool {
+    let Done { key, change, value, json, pointer } = done.clone();
+    match (change, value) {
+        ("put", Some(value)) => drop(docs.insert(key, Doc { value, json, version, at })),
+        ("patch", Some(patch)) => {
+            let old = docs.remove(&key).map_or(Value::Null, |doc| doc.value);
+            let value = merge_patch(old, &patch);
+            docs.insert(key, Doc { value, json: None, version, at });
+        }
+        ("delete", _) => drop(docs.remove(&key)),
+        (operation, operand) => {
+            let mut value = docs.get(&key).map_or(Value::Null, |doc| doc.value.clone());
+            if !merges::merge(&mut value, &pointer, operation, &operand.unwrap()) {
+                return false;
+            }
+            docs.insert(key, Doc { value, json: None, version, at });
+        }
+    }
+    true
+}
+
 /// What is committed, in the model's words.
-fn made(changes: &[Change]) -> Vec<(String, &'static str, Option<Value>, Option<Bytes>)> {
+fn made(changes: &[Change]) -> Vec<Done> {
     let one = |change: &Change| match change {
         Change::Put(key, value) => {
-            let json = of(value).bytes().clone();
-            (KEYS[*key].to_owned(), "put", Some(value.clone()), Some(json))
+            Done::new(KEYS[*key], "put", Some(value.clone()), Some(of(value).bytes().clone()))
         }
-        Change::Patch(key, value) => (KEYS[*key].to_owned(), "patch", Some(value.clone()), None),
-        Change::Delete(key) => (KEYS[*key].to_owned(), "delete", None, None),
+        Change::Patch(key, value) => Done::new(KEYS[*key], "patch", Some(value.clone()), None),
+        Change::Delete(key) => Done::new(KEYS[*key], "delete", None, None),
+        Change::Merge(key, Merged { operation, pointer, operand }) => Done {
+            pointer: (*pointer).to_owned(),
+            ..Done::new(KEYS[*key], operation, Some(operand.clone()), None)
+        },
     };
     changes.iter().map(one).collect()
 }
@@ -329,6 +380,7 @@ fn asked(changes: &[Change], conditions: &[Condition], id: Option<&EntryId>) -> 
             Change::Put(key, value) => asked.put(KEYS[*key], of(value)),
             Change::Patch(key, value) => asked.patch(KEYS[*key], of(value)),
             Change::Delete(key) => asked.delete(KEYS[*key]),
+            Change::Merge(key, merged) => asked.merge(KEYS[*key], merged.merge()),
         };
     }
     asked = conditions.iter().fold(asked, |asked, condition| asked.only_if(condition.clone()));

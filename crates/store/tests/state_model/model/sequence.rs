@@ -12,6 +12,14 @@ struct Sequence {
     forks: usize,
     ids: usize,
     unknown: usize,
+    refused: usize,
+}
+
+/// What a conflict names, and what was found.
+fn failed(error: &Error) -> Vec<String> {
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    let facts = error.facts().filter(|(name, _)| ["failed", "found"].contains(name));
+    facts.map(|(_, value)| value.to_owned()).collect()
 }
 
 const NOW: i64 = 1_000;
@@ -31,7 +39,18 @@ impl Sequence {
         };
         let stores = [build(), build()];
         let model = Model { moments: vec![Moment::default()], told: Vec::new(), now: NOW };
-        Self { backend, clock, stores, model, is_faulty, what: String::new(), forks: 0, ids: 0, unknown: 0 }
+        Self {
+            backend,
+            clock,
+            stores,
+            model,
+            is_faulty,
+            what: String::new(),
+            forks: 0,
+            ids: 0,
+            unknown: 0,
+            refused: 0,
+        }
     }
 
     fn log(&self, store: usize) -> Log {
@@ -89,7 +108,15 @@ impl Sequence {
                     Change::Put(key, value) => log.put(KEYS[*key], of(value)).await,
                     Change::Patch(key, value) => log.patch(KEYS[*key], of(value)).await,
                     Change::Delete(key) => log.delete(KEYS[*key]).await,
+                    Change::Merge(key, merged) => log.merge(KEYS[*key], merged.merge()).await,
                 };
+                if let Err(error) = &receipt {
+                    let in_vain = self.model.in_vain(std::slice::from_ref(change));
+                    self.refused += 1;
+                    assert_eq!(failed(error), in_vain, "{what}");
+                    assert!(!in_vain.is_empty(), "{what}");
+                    return;
+                }
                 self.model.apply(&made(std::slice::from_ref(change)));
                 assert_eq!(receipt.unwrap().version.0, self.model.head(), "{what}");
             }
@@ -156,7 +183,10 @@ impl Sequence {
                 let found: Vec<Told> = found
                     .unwrap()
                     .into_iter()
-                    .map(|one| (one.version.0, KEYS[*key].to_owned(), one.change, one.value))
+                    .map(|one| {
+                        let key = KEYS[*key].to_owned();
+                        (one.version.0, key, one.change, one.value, one.pointer, one.applied.unwrap())
+                    })
                     .collect();
                 let told = self.model.told.iter().rev().filter(|(_, found, ..)| found == KEYS[*key]);
                 assert!(told.eq(found.iter()), "{what}: {found:?}");
@@ -176,7 +206,10 @@ impl Sequence {
     ) {
         let what = self.what.clone();
         let conditions: Vec<_> = asks.iter().map(|ask| self.model.condition(ask)).collect();
-        let failing = self.model.failing(&conditions);
+        let (failing, in_vain) = (self.model.failing(&conditions), self.model.in_vain(changes));
+        // Without a condition, and outside of a transaction, it is not always looked at.
+        let is_looked_at = is_transaction || !conditions.is_empty();
+        let failing = if failing.is_empty() && is_looked_at { in_vain.clone() } else { failing };
         let id = (has_id || self.is_faulty).then(|| self.id());
         let wanted = asked(changes, &conditions, id.as_ref());
         let told = if is_transaction {
@@ -200,10 +233,9 @@ impl Sequence {
         };
         match told {
             Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::Conflict, "{what}: {error}");
-                let facts = error.facts().filter(|(name, _)| ["failed", "found"].contains(name));
-                let facts: Vec<_> = facts.map(|(_, value)| value.to_owned()).collect();
-                assert_eq!(facts, failing, "{what}");
+                let failing = if is_looked_at { failing } else { in_vain };
+                self.refused += 1;
+                assert_eq!(failed(&error), failing, "{what}: {error}");
                 assert!(!failing.is_empty(), "{what}: {error}");
             }
             Ok(receipt) => {
@@ -267,9 +299,9 @@ impl Sequence {
         let puts = wanted
             .iter()
             .filter(|(key, doc)| now.get(*key).is_none_or(|now| now.value != doc.value))
-            .map(|(key, doc)| (key.clone(), "put", Some(doc.value.clone()), doc.json.clone()));
+            .map(|(key, doc)| Done::new(key, "put", Some(doc.value.clone()), doc.json.clone()));
         let deletes = now.keys().filter(|key| !wanted.contains_key(*key));
-        let changes: Vec<_> = puts.chain(deletes.map(|key| (key.clone(), "delete", None, None))).collect();
+        let changes: Vec<_> = puts.chain(deletes.map(|key| Done::new(key, "delete", None, None))).collect();
         let receipt = told.unwrap();
         assert!(was_unknown || receipt.is_none() == changes.is_empty(), "{what}: {receipt:?}");
         if !changes.is_empty() {
@@ -318,7 +350,7 @@ async fn generated(count: usize, is_faulty: bool) {
     let mut runner =
         TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let sequences = proptest::collection::vec(step(is_faulty), 1..40);
-    let mut unknown = 0;
+    let (mut unknown, mut in_vain, mut refused) = (0, 0, 0);
     for number in 0..count {
         let steps = sequences.new_tree(&mut runner).unwrap().current();
         let mut run = Sequence::new(is_faulty, [0, 1 << 30][number % 2]);
@@ -340,7 +372,11 @@ async fn generated(count: usize, is_faulty: bool) {
         let verified = run.stores[0].verify(&LogPrefix::all(), |_| ()).await.unwrap();
         assert!(verified.damage.is_empty(), "{}", run.what);
         unknown += run.unknown;
+        refused += run.refused;
+        in_vain += run.model.told.iter().filter(|(.., is_done)| !is_done).count();
     }
+    println!("{unknown} unknown outcomes, {in_vain} merges in vain, {refused} refusals");
+    assert!(in_vain > 0 && refused > count / 10, "{in_vain} in vain, {refused} refused say nothing");
     assert!(!is_faulty || unknown > count / 4, "{unknown} unknown outcomes say nothing");
 }
 
