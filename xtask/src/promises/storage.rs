@@ -10,9 +10,10 @@ const OBJECT_CREATE: &str = "crates/backends/object/src/create.rs";
 const OBJECT_MAKE: &str = "crates/backends/object/src/make.rs";
 const OBJECT_TRIM: &str = "crates/backends/object/src/trim.rs";
 const STORE_TRANSACT: &str = "crates/store/src/state/transact.rs";
-const POSTGRES_CREATE: &str = "crates/backends/sql/src/postgres/create.rs";
-const POSTGRES_FAULT: &str = "crates/backends/sql/src/postgres/fault.rs";
-const POSTGRES_POOL: &str = "crates/backends/sql/src/postgres/pool.rs";
+const SERVER_CREATE: &str = "crates/backends/sql/src/server/create.rs";
+const SERVER_FAULT: &str = "crates/backends/sql/src/server/fault.rs";
+const SERVER_POOL: &str = "crates/backends/sql/src/server/pool.rs";
+const POSTGRES: &str = "crates/backends/sql/src/postgres/mod.rs";
 const POSTGRES_WIRE: &str = "crates/backends/sql/src/postgres/wire.rs";
 const POSTGRES_WRITER: &str = "crates/backends/sql/src/postgres/writer.rs";
 
@@ -328,16 +329,16 @@ pub const STORAGE: &[Promise] = &[
         package: "icecore-sql",
         test: "a_stuck_neighbour_delays_only_itself",
         broken: "a batch that is stuck is not sent one by one",
-        file: POSTGRES_CREATE,
-        find: "Err(Fault::Stuck(_)) if tasks.len() > 1 =>",
-        replace: "Err(Fault::Stuck(_)) if tasks.len() > 100_000 =>",
+        file: SERVER_CREATE,
+        find: "Err(Fault::Stuck(_) | Fault::Raced(_)) if tasks.len() > 1 =>",
+        replace: "Err(Fault::Stuck(_) | Fault::Raced(_)) if tasks.len() > 100_000 =>",
     },
     Promise {
         promise: "An answer of PostgreSQL that was lost is unknown, and the same bytes decide.",
         package: "icecore-sql",
         test: "a_lost_answer_is_unknown_and_the_same_bytes_decide",
         broken: "a connection that ended while committing counts as nothing written",
-        file: POSTGRES_FAULT,
+        file: SERVER_FAULT,
         find: "(Meaning::Ended, Stage::Committing) => Self::Doubt(said)",
         replace: "(Meaning::Ended, Stage::Committing) => Self::Before(said)",
     },
@@ -346,7 +347,7 @@ pub const STORAGE: &[Promise] = &[
         package: "icecore-sql",
         test: "absent_decides_nothing_in_doubt",
         broken: "a missing predecessor decides",
-        file: POSTGRES_CREATE,
+        file: SERVER_CREATE,
         find: "            End::Gap if self.is_doubtful => {}\n",
         replace: "",
     },
@@ -355,7 +356,7 @@ pub const STORAGE: &[Promise] = &[
         package: "icecore-sql",
         test: "a_commit_that_waits_for_standbys_is_unknown_in_time",
         broken: "an answer that is late counts as nothing written",
-        file: POSTGRES_FAULT,
+        file: SERVER_FAULT,
         find: "            Stage::Committing => Self::Doubt(said),\n        }\n    }",
         replace: "            Stage::Committing => Self::Before(said),\n        }\n    }",
     },
@@ -364,7 +365,7 @@ pub const STORAGE: &[Promise] = &[
         package: "icecore-sql",
         test: "a_cancelled_wait_for_standbys_is_never_won",
         broken: "what was seen is won at once",
-        file: POSTGRES_CREATE,
+        file: SERVER_CREATE,
         find: "    if tasks.iter().all(|task| !task.is_seen) {\n        return;",
         replace: "    if tasks.len() < 1_000 {\n        return;",
     },
@@ -373,7 +374,7 @@ pub const STORAGE: &[Promise] = &[
         package: "icecore-sql",
         test: "the_settings_of_a_role_change_nothing",
         broken: "the isolation is inherited",
-        file: POSTGRES_POOL,
+        file: POSTGRES,
         find: "            set.push((\"default_transaction_isolation\", \"read committed\".to_owned()));\n",
         replace: "",
     },
@@ -382,7 +383,7 @@ pub const STORAGE: &[Promise] = &[
         package: "icecore-sql",
         test: "idle_connections_that_were_cut_are_made_again",
         broken: "the others are kept after one was cut",
-        file: POSTGRES_POOL,
+        file: SERVER_POOL,
         find: "        lock(&self.idle).connections.clear();\n",
         replace: "",
     },

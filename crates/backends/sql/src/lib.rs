@@ -2,6 +2,9 @@
 
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "postgres")]
+#[allow(dead_code, reason = "what a second dialect needs")]
+mod server;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
