@@ -13,6 +13,9 @@ const STORE_TRANSACT: &str = "crates/store/src/state/transact.rs";
 const SERVER_CREATE: &str = "crates/backends/sql/src/server/create.rs";
 const SERVER_FAULT: &str = "crates/backends/sql/src/server/fault.rs";
 const SERVER_POOL: &str = "crates/backends/sql/src/server/pool.rs";
+const MYSQL_CONFIG: &str = "crates/backends/sql/src/mysql/config.rs";
+const MYSQL_FAULT: &str = "crates/backends/sql/src/mysql/fault.rs";
+const MYSQL_WIRE: &str = "crates/backends/sql/src/mysql/wire.rs";
 const POSTGRES: &str = "crates/backends/sql/src/postgres/mod.rs";
 const POSTGRES_WIRE: &str = "crates/backends/sql/src/postgres/wire.rs";
 const POSTGRES_WRITER: &str = "crates/backends/sql/src/postgres/writer.rs";
@@ -386,6 +389,51 @@ pub const STORAGE: &[Promise] = &[
         file: SERVER_POOL,
         find: "        lock(&self.idle).connections.clear();\n",
         replace: "",
+    },
+    Promise {
+        promise: "Nor does one on MySQL and MariaDB, where a boundary that was looked at stays as it is until the commit is decided.",
+        package: "icecore-sql",
+        test: "a_stalled_batch_brings_nothing_back_that_was_trimmed_meanwhile",
+        broken: "the log's row and its head are looked at without locks",
+        file: MYSQL_WIRE,
+        find: "ends(count, \" LOCK IN SHARE MODE\")",
+        replace: "ends(count, \"\")",
+    },
+    Promise {
+        promise: "Whatever MySQL or MariaDB answers to a COMMIT but that it is done, is unknown.",
+        package: "icecore-sql",
+        test: "whatever_a_commit_is_answered_with_is_in_doubt",
+        broken: "a deadlock is believed",
+        file: MYSQL_FAULT,
+        find: "    if stage == Stage::Committing {",
+        replace: "    if stage == Stage::Committing && number != 1213 {",
+    },
+    Promise {
+        promise: "Nobody is told of a deadlock on MySQL or MariaDB while there is time: the same is sent again.",
+        package: "icecore-sql",
+        test: "a_batch_that_was_ended_for_a_deadlock_goes_on",
+        broken: "a deadlock is an error",
+        file: MYSQL_FAULT,
+        find: "1062 | 1020 | 1213 | 1637",
+        replace: "1062 | 1020 | 1637",
+    },
+    Promise {
+        promise: "On MySQL and MariaDB, names that differ by a byte are two logs: no case is folded, no space is lost.",
+        package: "icecore-sql",
+        test: "names_that_differ_by_a_byte_are_logs_of_their_own",
+        broken: "names are text",
+        file: MYSQL_WIRE,
+        find: "name varbinary(512) NOT NULL",
+        replace: "name varchar(512) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci NOT NULL",
+    },
+    Promise {
+        promise: "The settings of a server of MySQL or MariaDB do not weaken what is promised.",
+        package: "icecore-sql",
+        test: "the_settings_of_a_server_change_nothing",
+        broken: "it is left to the server whether a statement commits itself, and how long a listing is",
+        file: MYSQL_CONFIG,
+        find: "  sql_select_limit = 18446744073709551615, sql_big_selects = 1,",
+        replace: "  sql_big_selects = 1,",
     },
     Promise {
         promise: "In a bucket, whether a commit was written is decided by what is read, and not by an answer that was lost.",

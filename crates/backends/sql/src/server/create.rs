@@ -180,7 +180,9 @@ async fn send<D: Dialect>(pool: &Arc<Pool<D>>, tasks: &mut [&mut Task<'_>], dead
             let raced = futures_util::stream::iter(alone).buffer_unordered(ALONE_AT_A_TIME);
             raced.collect::<Vec<bool>>().await.contains(&true)
         }
-        Err(fault) => tasks.iter_mut().fold(false, |any, task| failed(task, fault.clone()) || any),
+        Err(fault) => {
+            tasks.iter_mut().map(|task| failed(task, fault.clone())).filter(|raced| *raced).count() > 0
+        }
         Ok(()) => false,
     }
 }
