@@ -51,7 +51,7 @@ const ABOUT: [(&str, &str, &str); 8] = [
     (
         "mysql",
         "a real server, from Debian",
-        "With the feature `mysql`. A database on the primary of MySQL 8.0 or MariaDB 10.11, or later. Tried on MariaDB; MySQL itself was never used, and gets no statement that MySQL 8 is not documented to know. What survives is what the server is set to: less is declared if `innodb_flush_log_at_trx_commit` or `sync_binlog` is not 1, or without `innodb_doublewrite`. Replicas that are waited for, and clusters of Galera, are not counted: `examine` shows them. A commit is bounded by `max_allowed_packet`. TiDB is refused.",
+        "With the feature `mysql`. A database on the primary of MySQL 8.0 or MariaDB 10.11, or later. Tried on MariaDB; MySQL itself was never used, and gets no statement that MySQL 8 is not documented to know. What survives is what the server is set to: less is declared if `innodb_flush_log_at_trx_commit` or `sync_binlog` is not 1, or without `innodb_doublewrite`. Replicas that are waited for, and clusters of Galera, are not counted: `examine` shows them. A commit has at most 65 KiB less than `max_allowed_packet`, which is 64 MiB here and in MySQL, and 16 MiB in MariaDB unless it is set. TiDB is refused.",
     ),
     (
         "s3",

@@ -118,6 +118,31 @@ async fn a_stalled_first_commit_is_not_created_below_a_boundary() {
     assert!(head(&other, &empty).await.is_none());
 }
 
+/// Contract 5. The other order: whose first commit is under way is not closed as if it had none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_of_an_empty_log_waits_for_its_first_commit() {
+    let database = database();
+    let url = database.url();
+    let (stalled, other) = (patient_store(&url).await, patient_store(&url).await);
+    let (empty, second) = (log("first"), log("second"));
+    append(&*other, &second, 1..=1).await;
+    other.put_blob(&icecore_log::BlobId::new(empty.clone(), "b").unwrap(), "x".into()).await.unwrap();
+    // A batch that takes its log for new is told otherwise, and looks.
+    let rival = rival(&url, &second, 2).await;
+    let batch = vec![one(&empty, numbered(1, 0)), one(&second, numbered(2, 0))];
+    let create = tokio::spawn(async move { stalled.create(batch, Mode::AllOrNone).await });
+    until(&url, STUCK, "1").await;
+
+    let (closing, closed) = (Arc::clone(&other), empty.clone());
+    let close = tokio::spawn(async move { closing.close(&closed, Version(8)).await });
+    until(&url, STUCK, "2").await;
+    end(rival, "ROLLBACK").await;
+
+    assert!(create.await.unwrap().iter().all(icecore_log::Created::is_done));
+    assert_eq!(close.await.unwrap().unwrap_err().kind(), ErrorKind::Refused);
+    assert_eq!(ends(&*other, &empty).await, (1, 0));
+}
+
 /// Contract 7.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stuck_neighbour_delays_only_itself() {
@@ -190,6 +215,26 @@ async fn two_batches_in_opposite_order_do_not_fail() {
         let failed: Vec<_> = first.iter().chain(&second).filter(|created| !created.is_done()).collect();
         assert!(failed.is_empty(), "version {version}: {failed:?}");
     }
+}
+
+/// Contracts 2 and 3. Who put it there may not have been told yet that it lasts.
+#[tokio::test]
+async fn what_was_only_seen_is_followed_by_a_commit_before_it_is_won() {
+    let database = database();
+    let url = database.url();
+    let (one_store, other) = (store(&url).await.unwrap(), store(&url).await.unwrap());
+    let log = log("s-1");
+    append(&one_store, &log, 1..=2).await;
+    let touched = || sql(&url, &["SELECT touched FROM icecore_store"]).unwrap().parse::<u64>().unwrap();
+    assert_eq!(touched(), 0);
+
+    assert_eq!(create(&other, run(&log, 1..=2, 0)).await, Told::done(2));
+    assert_eq!(touched(), 1);
+    one_store.close(&log, Version(1)).await.unwrap();
+    assert_eq!(touched(), 1);
+    other.close(&log, Version(1)).await.unwrap();
+
+    assert_eq!(touched(), 2);
 }
 
 /// Contract 1. Two stores race for every slot with bytes of their own: each slot has one winner, and the loser is told so.
