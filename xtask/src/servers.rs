@@ -1,12 +1,13 @@
 //! The servers that a whole run of tests shares; and `services`, which runs any command with them.
 
-use icecore_services::{self as services, azurite, gcs, moto, postgres};
+use icecore_services::{self as services, azurite, gcs, mariadb, moto, postgres};
 
 use crate::run::{Outcome, command, succeed};
 
 /// One of each; they end with this process, however that ends.
 pub struct Servers {
     postgres: postgres::Server,
+    mariadb: mariadb::Server,
     moto: moto::Server,
     azurite: azurite::Server,
     gcs: gcs::Server,
@@ -16,6 +17,7 @@ impl Servers {
     pub fn start() -> Outcome<Self> {
         Ok(Self {
             postgres: postgres::Server::start(&[])?,
+            mariadb: mariadb::Server::start(&[])?,
             moto: moto::Server::start()?,
             azurite: azurite::Server::start()?,
             gcs: gcs::Server::start()?,
@@ -25,6 +27,7 @@ impl Servers {
     /// Which they are.
     pub fn say(&self) -> Outcome {
         println!("{}", postgres::sql(&self.postgres.url(), &["SELECT version()"])?);
+        println!("MariaDB {}, for MySQL too", mariadb::sql(&self.mariadb.url(), &["SELECT VERSION()"])?);
         println!("moto {}, for S3", moto::version()?);
         println!("Azurite {}, for Azure", azurite::version()?);
         println!("crates/services/src/gcs, for Google Cloud Storage");
@@ -32,9 +35,10 @@ impl Servers {
     }
 
     /// Where the tests find them.
-    pub fn variables(&self) -> [(String, String); 4] {
+    pub fn variables(&self) -> [(String, String); 5] {
         [
             ("postgres", self.postgres.url()),
+            ("mariadb", self.mariadb.url()),
             ("s3", self.moto.url()),
             ("azure", self.azurite.url()),
             ("gcs", self.gcs.url()),

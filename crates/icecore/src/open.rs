@@ -30,6 +30,7 @@ pub struct Open {
 /// | `file:PATH` | a directory; one writing process, any number of reading ones |
 /// | `sqlite:PATH` | a SQLite database; any number of writing and reading processes |
 /// | `postgres://USER:PASSWORD@HOST:PORT/DATABASE` | a schema of a PostgreSQL database, `schema=icecore`; any number of writing and reading processes; feature `postgres` |
+/// | `mysql://USER:PASSWORD@HOST:PORT/DATABASE` | a database of MySQL 8 or MariaDB 10.11, which `mariadb://` names too; any number of writing and reading processes; feature `mysql` |
 /// | `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX` | objects in S3, Google Cloud Storage, Azure Blob Storage, or a server that speaks as they do (`endpoint=URL`); any number of writing and reading processes; credentials from the environment; feature `object` |
 ///
 /// # Errors
@@ -75,6 +76,11 @@ impl Open {
             "postgres" | "postgresql" => {
                 let settings = icecore_sql::postgres::Settings::parse(url)?;
                 Ok(Arc::new(icecore_sql::PostgresStore::open(settings, self.access).await?))
+            }
+            #[cfg(feature = "mysql")]
+            "mysql" | "mariadb" => {
+                let settings = icecore_sql::mysql::Settings::parse(url)?;
+                Ok(Arc::new(icecore_sql::MySqlStore::open(settings, self.access).await?))
             }
             #[cfg(feature = "object")]
             "s3" | "gs" | "az" => Ok(Arc::new(icecore_object::cloud::open(url, self.access).await?)),

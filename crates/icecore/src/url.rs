@@ -12,6 +12,8 @@ const FORMS: &[&str] = &[
     "sqlite:PATH",
     #[cfg(feature = "postgres")]
     "postgres://USER@HOST/DATABASE",
+    #[cfg(feature = "mysql")]
+    "mysql://USER@HOST/DATABASE",
     #[cfg(feature = "object")]
     "s3://BUCKET/PREFIX",
     #[cfg(feature = "object")]
@@ -99,6 +101,7 @@ mod tests {
         for url in [
             "postgres://ada:SECRET@db:5432/agents",
             "postgres://ada:SECRET@x@db/agents",
+            "mariadb://ada:SECRET@db/agents?password_file=SECRET",
             "postgres://ada:SEC?RET@db/agents?password=SECRET",
             "s3://bucket/prefix?secret_access_key=SECRET&endpoint=SECRET",
             "s3://key:SECRET@bucket/prefix",

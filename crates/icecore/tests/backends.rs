@@ -2,7 +2,7 @@
 //!
 //! `ICECORE_BLESS=1 cargo test -p icecore --test backends` writes it anew.
 //! It needs every backend, so it is here only with all features.
-#![cfg(all(feature = "postgres", feature = "object"))]
+#![cfg(all(feature = "mysql", feature = "postgres", feature = "object"))]
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use icecore::log::backend::Depth;
 use icecore::{Capabilities, Durability, Open};
-use icecore_services::{self as services, buckets, postgres::Database};
+use icecore_services::{self as services, buckets, mariadb, postgres::Database};
 
 /// The contract's numbers, as in the comment of `Backend`.
 const CONTRACT: [&str; 9] = [
@@ -27,7 +27,7 @@ const CONTRACT: [&str; 9] = [
 ];
 
 /// A system and what cannot be asked of a program: whose version it is, and what to know.
-const ABOUT: [(&str, &str, &str); 7] = [
+const ABOUT: [(&str, &str, &str); 8] = [
     (
         "memory",
         "this build's own",
@@ -47,6 +47,11 @@ const ABOUT: [(&str, &str, &str); 7] = [
         "postgres",
         "a real server, from Debian",
         "With the feature `postgres`. A schema of a database, on the primary of PostgreSQL 13 or later. What survives is what the server is set to: less is declared without `fsync` or `full_page_writes`, more where `synchronous_standby_names` is set. Works through pgbouncer in transaction mode.",
+    ),
+    (
+        "mysql",
+        "a real server, from Debian",
+        "With the feature `mysql`. A database on the primary of MySQL 8.0 or MariaDB 10.11, or later. Tried on MariaDB; MySQL itself was never used, and gets no statement that MySQL 8 is not documented to know. What survives is what the server is set to: less is declared if `innodb_flush_log_at_trx_commit` or `sync_binlog` is not 1, or without `innodb_doublewrite`. Replicas that are waited for, and clusters of Galera, are not counted: `examine` shows them. A commit has at most 65 KiB less than `max_allowed_packet`, which is 64 MiB here and in MySQL, and 16 MiB in MariaDB unless it is set. TiDB is refused.",
     ),
     (
         "s3",
@@ -104,9 +109,11 @@ async fn declared(system: &str, whose: &str) -> System {
     let folder = tempfile::tempdir().unwrap();
     // Held until the store is closed.
     let database = (system == "postgres").then(|| Database::create(&services::url("postgres")).unwrap());
+    let mysql = (system == "mysql").then(|| mariadb::Database::create(&services::url("mariadb")).unwrap());
     let url = match system {
         "memory" => "memory:".to_owned(),
         "postgres" => database.as_ref().unwrap().url(),
+        "mysql" => mysql.as_ref().unwrap().url(),
         "s3" => buckets::s3(),
         "gcs" => buckets::gcs(),
         "azure" => buckets::azure(),
@@ -118,6 +125,7 @@ async fn declared(system: &str, whose: &str) -> System {
     // Of a server its first number: the others are those of the machine that the tests run on.
     let found = found.map(|found| match system {
         "postgres" => found.split('.').next().unwrap_or_default().to_owned(),
+        "mysql" => format!("MariaDB {}", found.split('.').take(2).collect::<Vec<_>>().join(".")),
         _ => found,
     });
     let version = found.map_or_else(|| whose.to_owned(), |found| format!("{found}, {whose}"));

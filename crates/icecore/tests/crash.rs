@@ -184,6 +184,15 @@ async fn what_was_acknowledged_on_sqlite_survives_kill_9_of_two_writers() {
     killed_again_and_again(&format!("sqlite:{}", folder.path().join("store.db").display()), 2).await;
 }
 
+/// The writers are killed in the middle of transactions, which the server ends.
+#[cfg(feature = "mysql")]
+#[tokio::test]
+async fn what_was_acknowledged_on_mysql_survives_kill_9_of_two_writers() {
+    use icecore_services::mariadb::Database;
+    let database = Database::create(&icecore_services::url("mariadb")).unwrap();
+    killed_again_and_again(&database.url(), 2).await;
+}
+
 /// The writers are killed in the middle of requests, which land all the same or do not; the server goes on.
 #[cfg(feature = "object")]
 #[tokio::test]

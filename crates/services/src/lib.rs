@@ -14,6 +14,7 @@ pub mod buckets;
 pub mod gcs;
 pub mod guard;
 pub mod http;
+pub mod mariadb;
 pub mod moto;
 pub mod pgbouncer;
 pub mod postgres;

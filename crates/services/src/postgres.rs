@@ -212,7 +212,7 @@ pub fn sql(url: &str, statements: &[&str]) -> Result<String> {
     run(&mut psql)
 }
 
-fn run(command: &mut Command) -> Result<String> {
+pub(crate) fn run(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.output().map_err(|error| format!("{program}: {error}"))?;
     if output.status.success() {

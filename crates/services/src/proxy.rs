@@ -49,6 +49,8 @@ struct Inner {
     is_down: bool,
     /// The ends of every connection.
     ends: Vec<TcpStream>,
+    /// What becomes of what arrives from the first request on that holds these bytes.
+    later: Option<(Vec<u8>, Way, Flow)>,
     /// What was held and lost, each way.
     stopped: [usize; 2],
     is_over: bool,
@@ -100,8 +102,16 @@ impl Proxy {
     pub fn set(&self, way: Way, flow: Flow) {
         let mut inner = self.state.lock();
         *inner.flow(way) = flow;
+        inner.later = None;
         inner.stopped[way as usize] = 0;
         self.state.changed.notify_all();
+    }
+
+    /// As [`Self::set`], from the first request on that holds this text; that request is one of them.
+    pub fn set_from(&self, text: &str, way: Way, flow: Flow) {
+        let mut inner = self.state.lock();
+        inner.stopped[way as usize] = 0;
+        inner.later = Some((text.as_bytes().to_vec(), way, flow));
     }
 
     /// Cuts every connection, and refuses new ones until [`Self::up`].
@@ -170,6 +180,12 @@ fn pump(state: &State, way: Way, mut from: TcpStream, mut to: TcpStream) {
     while let Ok(count) = from.read(&mut buffer) {
         let is_end = count == 0;
         let mut inner = state.lock();
+        let arrived = &buffer[..count];
+        if let Some((_, later, flow)) = inner.later.take_if(|(text, ..)| {
+            way == Way::Requests && arrived.windows(text.len()).any(|window| window == text)
+        }) {
+            *inner.flow(later) = flow;
+        }
         let mut is_counted = false;
         while *inner.flow(way) == Flow::Hold && !inner.is_over {
             if !is_counted && !is_end {

@@ -10,9 +10,14 @@ const OBJECT_CREATE: &str = "crates/backends/object/src/create.rs";
 const OBJECT_MAKE: &str = "crates/backends/object/src/make.rs";
 const OBJECT_TRIM: &str = "crates/backends/object/src/trim.rs";
 const STORE_TRANSACT: &str = "crates/store/src/state/transact.rs";
-const POSTGRES_CREATE: &str = "crates/backends/sql/src/postgres/create.rs";
-const POSTGRES_FAULT: &str = "crates/backends/sql/src/postgres/fault.rs";
-const POSTGRES_POOL: &str = "crates/backends/sql/src/postgres/pool.rs";
+const SERVER_CREATE: &str = "crates/backends/sql/src/server/create.rs";
+const SERVER_FAULT: &str = "crates/backends/sql/src/server/fault.rs";
+const SERVER_POOL: &str = "crates/backends/sql/src/server/pool.rs";
+const SERVER_WRITER: &str = "crates/backends/sql/src/server/writer.rs";
+const MYSQL_CONFIG: &str = "crates/backends/sql/src/mysql/config.rs";
+const MYSQL_FAULT: &str = "crates/backends/sql/src/mysql/fault.rs";
+const MYSQL_WIRE: &str = "crates/backends/sql/src/mysql/wire.rs";
+const POSTGRES: &str = "crates/backends/sql/src/postgres/mod.rs";
 const POSTGRES_WIRE: &str = "crates/backends/sql/src/postgres/wire.rs";
 const POSTGRES_WRITER: &str = "crates/backends/sql/src/postgres/writer.rs";
 
@@ -283,8 +288,8 @@ pub const STORAGE: &[Promise] = &[
         package: "icecore-sql",
         test: "a_stalled_batch_brings_nothing_back_that_was_trimmed_meanwhile",
         broken: "the sweep does not wait for the statements that may not have seen the boundary",
-        file: POSTGRES_WRITER,
-        find: "    wait_for_writers(&mut session, deadline).await?;\n    loop {",
+        file: SERVER_WRITER,
+        find: "    D::wait_for_writers(&mut session, deadline).await?;\n    loop {",
         replace: "    loop {",
     },
     Promise {
@@ -328,16 +333,16 @@ pub const STORAGE: &[Promise] = &[
         package: "icecore-sql",
         test: "a_stuck_neighbour_delays_only_itself",
         broken: "a batch that is stuck is not sent one by one",
-        file: POSTGRES_CREATE,
-        find: "Err(Fault::Stuck(_)) if tasks.len() > 1 =>",
-        replace: "Err(Fault::Stuck(_)) if tasks.len() > 100_000 =>",
+        file: SERVER_CREATE,
+        find: "Err(Fault::Stuck(_) | Fault::Raced(_)) if tasks.len() > 1 =>",
+        replace: "Err(Fault::Stuck(_) | Fault::Raced(_)) if tasks.len() > 100_000 =>",
     },
     Promise {
         promise: "An answer of PostgreSQL that was lost is unknown, and the same bytes decide.",
         package: "icecore-sql",
         test: "a_lost_answer_is_unknown_and_the_same_bytes_decide",
         broken: "a connection that ended while committing counts as nothing written",
-        file: POSTGRES_FAULT,
+        file: SERVER_FAULT,
         find: "(Meaning::Ended, Stage::Committing) => Self::Doubt(said)",
         replace: "(Meaning::Ended, Stage::Committing) => Self::Before(said)",
     },
@@ -346,7 +351,7 @@ pub const STORAGE: &[Promise] = &[
         package: "icecore-sql",
         test: "absent_decides_nothing_in_doubt",
         broken: "a missing predecessor decides",
-        file: POSTGRES_CREATE,
+        file: SERVER_CREATE,
         find: "            End::Gap if self.is_doubtful => {}\n",
         replace: "",
     },
@@ -355,7 +360,7 @@ pub const STORAGE: &[Promise] = &[
         package: "icecore-sql",
         test: "a_commit_that_waits_for_standbys_is_unknown_in_time",
         broken: "an answer that is late counts as nothing written",
-        file: POSTGRES_FAULT,
+        file: SERVER_FAULT,
         find: "            Stage::Committing => Self::Doubt(said),\n        }\n    }",
         replace: "            Stage::Committing => Self::Before(said),\n        }\n    }",
     },
@@ -364,7 +369,7 @@ pub const STORAGE: &[Promise] = &[
         package: "icecore-sql",
         test: "a_cancelled_wait_for_standbys_is_never_won",
         broken: "what was seen is won at once",
-        file: POSTGRES_CREATE,
+        file: SERVER_CREATE,
         find: "    if tasks.iter().all(|task| !task.is_seen) {\n        return;",
         replace: "    if tasks.len() < 1_000 {\n        return;",
     },
@@ -373,7 +378,7 @@ pub const STORAGE: &[Promise] = &[
         package: "icecore-sql",
         test: "the_settings_of_a_role_change_nothing",
         broken: "the isolation is inherited",
-        file: POSTGRES_POOL,
+        file: POSTGRES,
         find: "            set.push((\"default_transaction_isolation\", \"read committed\".to_owned()));\n",
         replace: "",
     },
@@ -382,9 +387,72 @@ pub const STORAGE: &[Promise] = &[
         package: "icecore-sql",
         test: "idle_connections_that_were_cut_are_made_again",
         broken: "the others are kept after one was cut",
-        file: POSTGRES_POOL,
+        file: SERVER_POOL,
         find: "        lock(&self.idle).connections.clear();\n",
         replace: "",
+    },
+    Promise {
+        promise: "Nor does one on MySQL and MariaDB, where a boundary that was looked at stays as it is until the commit is decided.",
+        package: "icecore-sql",
+        test: "a_stalled_batch_brings_nothing_back_that_was_trimmed_meanwhile",
+        broken: "the log's row and its head are looked at without locks",
+        file: MYSQL_WIRE,
+        find: "ends(count, \" LOCK IN SHARE MODE\")",
+        replace: "ends(count, \"\")",
+    },
+    Promise {
+        promise: "On MySQL and MariaDB a log is not closed as empty while its first commit is under way.",
+        package: "icecore-sql",
+        test: "a_close_of_an_empty_log_waits_for_its_first_commit",
+        broken: "the head is looked at before the log's row is locked",
+        file: MYSQL_WIRE,
+        find: "FORCE INDEX (name) WHERE name = ? FOR UPDATE",
+        replace: "FORCE INDEX (name) WHERE name = ?",
+    },
+    Promise {
+        promise: "Whatever MySQL or MariaDB answers to a COMMIT but that it is done, is unknown.",
+        package: "icecore-sql",
+        test: "whatever_a_commit_is_answered_with_is_in_doubt",
+        broken: "a deadlock is believed",
+        file: MYSQL_FAULT,
+        find: "    if stage == Stage::Committing {",
+        replace: "    if stage == Stage::Committing && number != 1213 {",
+    },
+    Promise {
+        promise: "What was only seen on MySQL or MariaDB is followed by a commit that makes it last, before it is won.",
+        package: "icecore-sql",
+        test: "what_was_only_seen_is_followed_by_a_commit_before_it_is_won",
+        broken: "what was seen is won at once",
+        file: SERVER_CREATE,
+        find: "    if tasks.iter().all(|task| !task.is_seen) {\n        return;",
+        replace: "    if tasks.len() < 1_000 {\n        return;",
+    },
+    Promise {
+        promise: "Nobody is told of a deadlock on MySQL or MariaDB while there is time: the same is sent again.",
+        package: "icecore-sql",
+        test: "a_batch_that_was_ended_for_a_deadlock_goes_on",
+        broken: "a deadlock is an error",
+        file: MYSQL_FAULT,
+        find: "1062 | 1020 | 1213 | 1637",
+        replace: "1062 | 1020 | 1637",
+    },
+    Promise {
+        promise: "On MySQL and MariaDB, names that differ by a byte are two logs: no case is folded, no space is lost.",
+        package: "icecore-sql",
+        test: "names_that_differ_by_a_byte_are_logs_of_their_own",
+        broken: "names are text",
+        file: MYSQL_WIRE,
+        find: "name varbinary(512) NOT NULL",
+        replace: "name varchar(512) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci NOT NULL",
+    },
+    Promise {
+        promise: "The settings of a server of MySQL or MariaDB do not weaken what is promised.",
+        package: "icecore-sql",
+        test: "the_settings_of_a_server_change_nothing",
+        broken: "it is left to the server whether a statement commits itself, and how long a listing is",
+        file: MYSQL_CONFIG,
+        find: "  sql_select_limit = 18446744073709551615, sql_big_selects = 1,",
+        replace: "  sql_big_selects = 1,",
     },
     Promise {
         promise: "In a bucket, whether a commit was written is decided by what is read, and not by an answer that was lost.",

@@ -2,15 +2,17 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
 
 use icecore_log::{Access, Durability, Error, ErrorKind, Result};
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, query};
+use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::{ConnectOptions, Row};
 
-use super::fault::Fault;
-use super::pool::Session;
-use super::wire;
+use super::{Postgres, wire};
+use crate::server::config::{self, Bounds, invalid};
+use crate::server::fault::Fault;
+use crate::server::pool::Session;
+use crate::server::statement::query;
+use crate::server::{Done, OPENING};
 
 /// Where a store is, and its bounds.
 #[derive(Clone)]
@@ -18,19 +20,11 @@ pub struct Settings {
     pub(super) connect: PgConnectOptions,
     /// The schema that holds the store: `icecore`. URL: `schema`.
     pub schema: String,
-    /// How long a call may take in all: 10 s. URL: `timeout_ms`.
-    pub timeout: Duration,
-    /// How many connections there are at the most, half of them to write: 8. URL: `connections_max`.
-    pub connections_max: usize,
     /// Whether a pooler in between gives each transaction another session, as pgbouncer does: found out if it refuses what a
     /// server takes. URL: `pgbouncer`.
     pub pgbouncer: bool,
-    /// How long a create waits for another writer before its logs are sent one by one: 250 ms.
-    pub lock_timeout: Duration,
-    /// A connection that was idle for longer is asked first whether it still lives: 500 ms.
-    pub ask_after: Duration,
-    /// How often a waiter looks for what other processes committed: 20 ms.
-    pub look_every: Duration,
+    /// Times and connections.
+    pub bounds: Bounds,
 }
 
 /// The password is in what connects, which is therefore never shown.
@@ -41,14 +35,12 @@ impl fmt::Debug for Settings {
             .field("port", &self.connect.get_port())
             .field("database", &self.connect.get_database())
             .field("schema", &self.schema)
-            .field("timeout", &self.timeout)
-            .field("connections_max", &self.connections_max)
+            .field("bounds", &self.bounds)
             .field("pgbouncer", &self.pgbouncer)
             .finish_non_exhaustive()
     }
 }
 
-const OPENING: &str = "opening a store";
 /// The options of PostgreSQL's own that a URL may have. sqlx logs others, with their values.
 const PASSED_ON: &[&str] = &[
     "application_name",
@@ -65,11 +57,6 @@ const PASSED_ON: &[&str] = &[
     "user",
 ];
 
-fn invalid(advice: impl Into<String>) -> Error {
-    // Nothing of the URL itself: where it cannot be read, nobody knows which part is secret.
-    Error::new(ErrorKind::Invalid, OPENING).advise(advice)
-}
-
 impl Settings {
     /// Reads a URL: `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=…`; what it leaves out comes from `PGHOST`, `PGPORT`,
     /// `PGUSER`, `PGPASSWORD`, `PGDATABASE`, `PGSSLMODE` and `~/.pgpass`. `password_file=PATH` names a file that holds the password.
@@ -80,36 +67,15 @@ impl Settings {
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(invalid("A PostgreSQL store is named postgres://USER@HOST/DATABASE"));
         }
-        let (place, query) = url.split_once('?').unwrap_or((url, ""));
-        let mut passed_on = Vec::new();
-        let mut ours = Vec::new();
-        for option in query.split('&').filter(|option| !option.is_empty()) {
-            let (name, value) = option.split_once('=').unwrap_or((option, ""));
-            if PASSED_ON.contains(&name) {
-                passed_on.push(option);
-            } else {
-                ours.push((name, decoded(value)?));
-            }
-        }
-        let rest = if passed_on.is_empty() { String::new() } else { format!("?{}", passed_on.join("&")) };
-        let connect = PgConnectOptions::from_str(&format!("{place}{rest}")).map_err(|_| {
-            invalid("The URL cannot be read: in a user name, a password or a path, every byte but letters, digits and _ . - stands as %XX")
-        })?;
+        let (theirs, ours) = config::options(url, PASSED_ON)?;
+        let connect = PgConnectOptions::from_str(&theirs).map_err(|_| config::unreadable())?;
         // Nothing here needs it, and poolers refuse it. What is sent is nobody's to log.
         let mut connect = connect.extra_float_digits(None).disable_statement_logging();
         if connect.get_application_name().is_none() {
             connect = connect.application_name("icecore");
         }
-        let mut settings = Self {
-            connect,
-            schema: "icecore".to_owned(),
-            timeout: Duration::from_secs(10),
-            connections_max: 8,
-            pgbouncer: false,
-            lock_timeout: Duration::from_millis(250),
-            ask_after: Duration::from_millis(500),
-            look_every: Duration::from_millis(20),
-        };
+        let mut settings =
+            Self { connect, schema: "icecore".to_owned(), pgbouncer: false, bounds: Bounds::default() };
         for (name, value) in ours {
             settings.set(name, &value)?;
         }
@@ -117,6 +83,9 @@ impl Settings {
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        if self.bounds.set(name, value)? {
+            return Ok(());
+        }
         match name {
             "schema" => {
                 if !is_schema(value) {
@@ -126,27 +95,11 @@ impl Settings {
                 }
                 value.clone_into(&mut self.schema);
             }
-            "timeout_ms" => {
-                let timeout = value.parse().ok().filter(|ms| (1..=3_600_000).contains(ms));
-                self.timeout = timeout
-                    .map(Duration::from_millis)
-                    .ok_or_else(|| invalid("timeout_ms is between 1 and 3,600,000"))?;
-            }
-            "connections_max" => {
-                let most = value.parse().ok().filter(|most| (2..=1_000).contains(most));
-                self.connections_max =
-                    most.ok_or_else(|| invalid("connections_max is between 2 and 1,000"))?;
-            }
             "pgbouncer" => {
                 self.pgbouncer = value.parse().map_err(|_| invalid("pgbouncer is true or false"))?;
             }
             "password_file" => {
-                let content = std::fs::read_to_string(value).map_err(|error| {
-                    Error::new(ErrorKind::Refused, OPENING)
-                        .because(error)
-                        .advise("The file that password_file names cannot be read")
-                })?;
-                self.connect = self.connect.clone().password(content.trim_end_matches(['\r', '\n']));
+                self.connect = self.connect.clone().password(&config::password(value)?);
             }
             _ => {
                 return Err(invalid(format!(
@@ -167,22 +120,6 @@ fn is_schema(name: &str) -> bool {
         && name.starts_with(|first: char| !first.is_ascii_digit())
         && !name.is_empty()
         && !name.starts_with("pg_")
-}
-
-fn decoded(value: &str) -> Result<String> {
-    let unreadable = || invalid("In an option's value, % is followed by two hexadecimal digits");
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let digits = [rest.next().unwrap_or(0), rest.next().unwrap_or(0)];
-            let digits = std::str::from_utf8(&digits).map_err(|_| unreadable())?;
-            bytes.push(u8::from_str_radix(digits, 16).map_err(|_| unreadable())?);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).map_err(|_| unreadable())
 }
 
 /// The oldest server whose functions suffice: 13.
@@ -250,27 +187,35 @@ impl fmt::Display for Found {
     }
 }
 
-pub(super) async fn probe(session: &mut Session) -> Result<Found, Fault> {
+pub(super) async fn probe(session: &mut Session<Postgres>) -> Done<Found> {
     let rows = session.look(query(wire::PROBE)).await?;
     let row = rows.first().ok_or_else(|| {
         Error::new(ErrorKind::Unavailable, OPENING).advise("The server says nothing about itself")
     })?;
     Ok(Found {
-        version: wire::get(row, 0)?,
-        is_standby: wire::get(row, 1)?,
-        fsync: wire::get(row, 2)?,
-        full_page_writes: wire::get(row, 3)?,
-        synchronous_commit: wire::get(row, 4)?,
-        synchronous_standby_names: wire::get(row, 5)?,
+        version: get(row, 0)?,
+        is_standby: get(row, 1)?,
+        fsync: get(row, 2)?,
+        full_page_writes: get(row, 3)?,
+        synchronous_commit: get(row, 4)?,
+        synchronous_standby_names: get(row, 5)?,
     })
+}
+
+/// A column of what only opening asks for.
+fn get<'r, T>(row: &'r PgRow, column: usize) -> Done<T>
+where
+    T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+{
+    row.try_get(column).map_err(|error| Fault::row(&error))
 }
 
 /// Looks for the store's tables; to write, makes them if nothing is there.
 pub(super) async fn make_tables(
-    session: &mut Session,
+    session: &mut Session<Postgres>,
     settings: &Settings,
     access: Access,
-) -> Result<(), Fault> {
+) -> Done<()> {
     let schema = &settings.schema;
     session.begin().await?;
     if access == Access::ReadWrite {
@@ -278,13 +223,13 @@ pub(super) async fn make_tables(
     }
     let rows = session.within(query(wire::TABLES).bind(schema)).await?;
     let (is_schema, is_store, tables): (bool, bool, i64) = match rows.first() {
-        Some(row) => (wire::get(row, 0)?, wire::get(row, 1)?, wire::get(row, 2)?),
+        Some(row) => (get(row, 0)?, get(row, 1)?, get(row, 2)?),
         None => (false, false, 0),
     };
     let refused = |advice: &str| Fault::Ours(Error::new(ErrorKind::Refused, OPENING).advise(advice));
     if is_store {
         let rows = session.within(query("SELECT format FROM store")).await?;
-        let format = rows.first().map(|row| wire::get::<i64>(row, 0)).transpose()?;
+        let format = rows.first().map(|row| get::<i64>(row, 0)).transpose()?;
         session.roll_back().await;
         return match format {
             Some(wire::FORMAT) => Ok(()),
@@ -331,8 +276,8 @@ mod tests {
         let settings =
             Settings::parse("postgres://db/a?schema=s_1&timeout_ms=70&connections_max=3&pgbouncer=true")
                 .unwrap();
-        assert_eq!((settings.schema.as_str(), settings.timeout.as_millis()), ("s_1", 70));
-        assert_eq!((settings.connections_max, settings.pgbouncer), (3, true));
+        assert_eq!((settings.schema.as_str(), settings.bounds.timeout.as_millis()), ("s_1", 70));
+        assert_eq!((settings.bounds.connections_max, settings.pgbouncer), (3, true));
     }
 
     #[test]

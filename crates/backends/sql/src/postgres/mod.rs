@@ -22,75 +22,111 @@ mod config;
 mod create;
 mod fault;
 mod notices;
-mod pool;
-mod read;
 mod wire;
 mod writer;
 
-use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use icecore_log::backend::{BlobInfo, Depth, Examination};
-use icecore_log::{
-    Backend, BlobId, Capabilities, Created, Cursor, Durability, Error, ErrorKind, Head, LogId, LogPage,
-    LogPrefix, Mode, Page, PageLimit, Result, Run, Swept, Version,
-};
-use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+pub use icecore_log::Access;
+use icecore_log::{BlobId, Durability, LogId, PageLimit, Result, Version};
+use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::time::Instant;
 
+pub use crate::server::Bounds;
+use crate::server::create::Task;
+use crate::server::fault::{Fault, Stage};
+use crate::server::pool::{Pool, Purpose, Session};
+use crate::server::rows::{self, PART_BYTES, Row};
+use crate::server::statement::{Statement, query};
+use crate::server::writer::Part;
+use crate::server::{Dialect, Done, OPENING, ServerStore};
 use config::Found;
 pub use config::Settings;
-use fault::Fault;
-pub use icecore_log::Access;
 use notices::Listener;
-use pool::{Pool, Purpose, Session};
 
-/// The most bytes of one commit, header and body. A statement is held in the server's memory three times over.
-const COMMIT_BYTES_MAX: usize = 80 << 20;
-const OPENING: &str = "opening a store";
+/// A [`Backend`](icecore_log::Backend) in a PostgreSQL database.
+pub type PostgresStore = ServerStore<Postgres>;
 
-/// A [`Backend`] in a PostgreSQL database.
-pub struct PostgresStore {
-    pool: Arc<Pool>,
-    settings: Settings,
-    access: Access,
-    found: Found,
-    durability: Durability,
-    /// Tells waiters of this handle what it created, and that it was shut down.
-    changes: watch::Sender<u64>,
+/// What is PostgreSQL's own.
+#[derive(Debug)]
+pub struct Postgres {
+    connect: PgConnectOptions,
+    /// Begins a transaction; where sessions are shared, with all that is ours about it.
+    begin: String,
+    is_shared: bool,
+    listener: Option<Listener>,
 }
 
-impl fmt::Debug for PostgresStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresStore")
-            .field("settings", &self.settings)
-            .field("access", &self.access)
-            .finish_non_exhaustive()
+/// Every statement of ours looks up a few rows by their keys, whatever the tables' statistics say, and those of new tables say nothing:
+/// one plan for all times, without sorting or scanning. To plan each create anew costs as much as to carry it out.
+const PLANS: [(&str, &str); 5] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+];
+
+impl Postgres {
+    /// `synchronous_commit` as it is to be set; the server's own where it is not known yet.
+    fn new(
+        settings: &Settings,
+        access: Access,
+        synchronous_commit: Option<&str>,
+        listener: Option<Listener>,
+    ) -> Self {
+        let milliseconds = |duration: Duration| duration.as_millis().max(1).to_string();
+        // `pg_temp` comes first unless it is named: a table there must not take the place of one of ours.
+        let mut set = vec![
+            ("search_path", format!("{},pg_temp", settings.schema)),
+            ("lock_timeout", milliseconds(settings.bounds.lock_timeout)),
+            ("statement_timeout", milliseconds(settings.bounds.timeout)),
+            ("idle_in_transaction_session_timeout", milliseconds(settings.bounds.timeout)),
+        ];
+        if let Some(synchronous_commit) = synchronous_commit {
+            set.push(("synchronous_commit", synchronous_commit.to_owned()));
+        }
+        let mode = if access == Access::ReadOnly { "READ ONLY" } else { "READ WRITE" };
+        let mut begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED {mode}");
+        let mut connect = settings.connect.clone();
+        if settings.pgbouncer {
+            for (name, value) in &set {
+                begin.push_str(&format!("; SET LOCAL {name} = {}", quoted(name, value)));
+            }
+        } else {
+            let read_only = if access == Access::ReadOnly { "on" } else { "off" };
+            set.push(("default_transaction_isolation", "read committed".to_owned()));
+            set.push(("default_transaction_read_only", read_only.to_owned()));
+            set.extend(PLANS.map(|(name, value)| (name, value.to_owned())));
+            connect = connect.options(set);
+        }
+        Self { connect, begin, is_shared: settings.pgbouncer, listener }
     }
 }
 
-fn closed() -> Error {
-    Error::new(ErrorKind::Refused, "using a store").advise("It was shut down")
+/// Numbers and words stand as strings; a path of schemas is a list of names, none of which has to be quoted.
+fn quoted(name: &str, value: &str) -> String {
+    if name == "search_path" { value.to_owned() } else { format!("'{value}'") }
 }
 
 impl PostgresStore {
     /// Opens the store in a schema. To write: makes the schema and its tables if they are not there.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] if the role or the password is refused, the role lacks a right, the server is a standby or too old, or the schema
-    /// holds something else or a later format; [`ErrorKind::NotFound`] if there is no such database, or no store in it to be read;
-    /// [`ErrorKind::Unavailable`] if the server is not there, or does not answer in [`Settings::timeout`].
+    /// [`Refused`](icecore_log::ErrorKind::Refused) if the role or the password is refused, the role lacks a right, the server is a standby or too
+    /// old, or the schema holds something else or a later format; [`NotFound`](icecore_log::ErrorKind::NotFound) if there is no such database, or no
+    /// store in it to be read; [`Unavailable`](icecore_log::ErrorKind::Unavailable) if the server is not there, or does not answer in
+    /// [`Bounds::timeout`].
     pub async fn open(mut settings: Settings, access: Access) -> Result<Self> {
-        let deadline = Instant::now() + settings.timeout;
+        let deadline = Instant::now() + settings.bounds.timeout;
         let facts = |fault: Fault, settings: &Settings| {
             fault.told(OPENING).with("host", settings.connect.get_host()).with("schema", &settings.schema)
         };
         let mut looked = Self::probe(&settings, access, deadline).await;
-        if !settings.pgbouncer && looked.as_ref().is_err_and(Fault::is_of_a_pooler) {
+        if !settings.pgbouncer && looked.as_ref().is_err_and(fault::is_of_a_pooler) {
             settings.pgbouncer = true;
             looked = Self::probe(&settings, access, deadline).await;
         }
@@ -98,11 +134,30 @@ impl PostgresStore {
         let (pool, durability) = Self::prepare(&settings, access, &found, deadline)
             .await
             .map_err(|fault| facts(fault, &settings))?;
-        Ok(Self { pool, settings, access, found, durability, changes: watch::Sender::new(0) })
+        let connect = &settings.connect;
+        let facts = vec![
+            ("host", format!("{}:{}", connect.get_host(), connect.get_port())),
+            ("database", connect.get_database().unwrap_or_default().to_owned()),
+            ("schema", settings.schema.clone()),
+            ("pgbouncer", settings.pgbouncer.to_string()),
+            ("durability_found", found.to_string()),
+            ("conditional_writes", "hold: a primary key decides".to_owned()),
+        ];
+        Ok(Self::new(pool, settings.bounds, access, durability, facts))
     }
 
-    async fn probe(settings: &Settings, access: Access, deadline: Instant) -> Result<Found, Fault> {
-        let pool = Arc::new(Pool::new(settings, access, None, None));
+    fn pool(
+        settings: &Settings,
+        access: Access,
+        synchronous_commit: Option<&str>,
+        listener: Option<Listener>,
+    ) -> Arc<Pool<Postgres>> {
+        let dialect = Postgres::new(settings, access, synchronous_commit, listener);
+        Arc::new(Pool::new(dialect, &settings.bounds))
+    }
+
+    async fn probe(settings: &Settings, access: Access, deadline: Instant) -> Done<Found> {
+        let pool = Self::pool(settings, access, None, None);
         let mut session = pool.session(Purpose::Reading, deadline).await?;
         let found = config::probe(&mut session).await?;
         found.check()?;
@@ -114,222 +169,226 @@ impl PostgresStore {
         access: Access,
         found: &Found,
         deadline: Instant,
-    ) -> Result<(Arc<Pool>, Durability), Fault> {
+    ) -> Done<(Arc<Pool<Postgres>>, Durability)> {
         let synchronous_commit = Some(found.synchronous_commit());
         let mut durability = found.durability();
         let mut listener = None;
         if durability == Durability::Replicated {
             // A commit that did not reach its standbys is told by a warning alone. Whether those can be heard is tried, not assumed.
-            let pool = Arc::new(Pool::new(settings, access, synchronous_commit, Some(Listener)));
+            let pool = Self::pool(settings, access, synchronous_commit, Some(Listener));
             let mut session = pool.session(Purpose::Reading, deadline).await?;
-            if session.hears_warnings().await? {
+            if hears_warnings(&mut session).await? {
                 listener = Some(Listener);
             } else {
                 durability = Durability::Disk;
             }
         }
-        let pool = Arc::new(Pool::new(settings, access, synchronous_commit, listener));
+        let pool = Self::pool(settings, access, synchronous_commit, listener);
         let mut session = pool.session(Purpose::Writing, deadline).await?;
         config::make_tables(&mut session, settings, access).await?;
         drop(session);
         Ok((pool, durability))
     }
+}
 
-    fn deadline(&self) -> Instant {
-        Instant::now() + self.settings.timeout
-    }
-
-    /// Does this in a task of its own, which goes on if the caller does not wait for it.
-    async fn work<T: Send + 'static>(
-        &self,
-        doing: &'static str,
-        is_writing: bool,
-        work: impl Future<Output = Result<T, Fault>> + Send + 'static,
-    ) -> Result<T> {
-        if is_writing && self.access == Access::ReadOnly {
-            return Err(Error::new(ErrorKind::Refused, doing).advise("The store was opened only for reading"));
-        }
-        match tokio::spawn(work).await {
-            Ok(done) => done.map_err(|fault| fault.told(doing)),
-            Err(error) => {
-                let kind = if is_writing { ErrorKind::Unknown } else { ErrorKind::Unavailable };
-                Err(Error::new(kind, doing).because(error))
-            }
-        }
-    }
-
-    /// Reads with one connection. One that was cut while it was idle is no reason to fail: it is tried again.
-    async fn read_with<T, W>(
-        &self,
-        doing: &'static str,
-        work: impl Fn(Session) -> W + Send + Sync + 'static,
-    ) -> Result<T>
-    where
-        T: Send + 'static,
-        W: Future<Output = Result<T, Fault>> + Send,
-    {
-        let (pool, deadline) = (Arc::clone(&self.pool), self.deadline());
-        let task = async move {
-            let done = work(pool.session(Purpose::Reading, deadline).await?).await;
-            match done {
-                Err(Fault::Before(_)) if Instant::now() < deadline => {
-                    work(pool.session(Purpose::Reading, deadline).await?).await
-                }
-                done => done,
-            }
-        };
-        self.work(doing, false, task).await
-    }
-
-    fn changed(&self) {
-        self.changes.send_modify(|count| *count += 1);
+/// Whether a warning of the server is heard: it gives one when a transaction is ended that was not begun.
+async fn hears_warnings(session: &mut Session<Postgres>) -> Done<bool> {
+    match session.control("COMMIT", Stage::Committing).await {
+        Err(Fault::Doubt(_)) if !session.is_busy() => Ok(true),
+        told => told.map(|_| false),
     }
 }
 
-#[async_trait]
-impl Backend for PostgresStore {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            system: "postgres",
-            durability: self.durability,
-            atomic_create: true,
-            native_close: true,
-            checks_predecessor: true,
-            many_writers: true,
-            read_only: self.access == Access::ReadOnly,
-            commit_bytes_max: COMMIT_BYTES_MAX,
-            creates_in_flight: 2,
-        }
+impl Dialect for Postgres {
+    const SYSTEM: &'static str = "postgres";
+    const ADDS_LOGS: bool = false;
+    type Connection = PgConnection;
+    type Database = sqlx::Postgres;
+    type Row = PgRow;
+
+    async fn connect(&self) -> sqlx::Result<PgConnection> {
+        PgConnection::connect_with(&self.connect).await
     }
 
-    async fn create(&self, runs: Vec<Run>, mode: Mode) -> Vec<Created> {
-        let (pool, deadline, count) = (Arc::clone(&self.pool), self.deadline(), runs.len());
-        let work = async move { Ok(create::create(&pool, &runs, mode, deadline).await) };
-        let answers = self.work("creating a commit", true, work).await;
-        self.changed();
-        answers.unwrap_or_else(|error| (0..count).map(|_| Created::failed(error.clone())).collect())
+    async fn ping(connection: &mut PgConnection) -> sqlx::Result<()> {
+        connection.ping().await
     }
 
-    async fn read(&self, log: &LogId, from: Version, limit: PageLimit) -> Result<Page> {
-        let log = log.clone();
-        self.read_with("reading a log", move |mut session| {
-            let log = log.clone();
-            async move { read::page(&mut session, &log, from, limit).await }
-        })
-        .await
+    async fn hang_up(connection: PgConnection) -> sqlx::Result<()> {
+        connection.close().await
     }
 
-    async fn heads(&self, logs: &[LogId]) -> Result<Vec<Option<Head>>> {
-        let logs: Arc<[LogId]> = logs.into();
-        self.read_with("reading heads", move |mut session| {
-            let logs = Arc::clone(&logs);
-            async move { read::heads(&mut session, &logs).await }
-        })
-        .await
+    async fn fetch(
+        &self,
+        connection: &mut PgConnection,
+        statement: Statement<sqlx::Postgres>,
+        stage: Stage,
+    ) -> (sqlx::Result<Vec<PgRow>>, bool) {
+        let sent = async { statement.kept(!self.is_shared).query()?.fetch_all(connection).await };
+        Listener::hear(self.listening(stage), sent).await
     }
 
-    async fn logs(&self, prefix: &LogPrefix, cursor: Option<Cursor>, limit: usize) -> Result<LogPage> {
-        let prefix = prefix.clone();
-        self.read_with("listing logs", move |mut session| {
-            let (prefix, cursor) = (prefix.clone(), cursor.clone());
-            async move { read::list(&mut session, &prefix, cursor, limit).await }
-        })
-        .await
+    async fn run(&self, connection: &mut PgConnection, sql: &str, stage: Stage) -> (sqlx::Result<u64>, bool) {
+        let sent = sqlx::Executor::execute(connection, sqlx::raw_sql(AssertSqlSafe(sql)));
+        let (answer, is_warned) = Listener::hear(self.listening(stage), sent).await;
+        (answer.map(|answer| answer.rows_affected()), is_warned)
     }
 
-    async fn close(&self, log: &LogId, through: Version) -> Result<()> {
-        let (pool, deadline, log) = (Arc::clone(&self.pool), self.deadline(), log.clone());
-        let work = async move { writer::close(&pool, &log, through, deadline).await };
-        self.work("closing a log", true, work).await
+    fn begin(&self) -> &str {
+        &self.begin
     }
 
-    async fn sweep(&self, log: &LogId) -> Result<Swept> {
-        let (pool, deadline, log) = (Arc::clone(&self.pool), self.deadline(), log.clone());
-        self.work("sweeping a log", true, async move { writer::sweep(&pool, &log, deadline).await }).await
+    fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
-    async fn drop_bodies(&self, log: &LogId, versions: &[Version]) -> Result<()> {
-        let (pool, deadline) = (Arc::clone(&self.pool), self.deadline());
-        let (log, versions) = (log.clone(), versions.to_vec());
-        let work = async move { writer::drop_bodies(&pool, &log, &versions, deadline).await };
-        self.work("dropping bodies", true, work).await
+    fn fault(error: &sqlx::Error, stage: Stage) -> Fault {
+        fault::fault(error, stage)
     }
 
-    async fn wait(&self, seen: &[(LogId, Version)], timeout: Duration) -> Result<()> {
-        let mut changes = self.changes.subscribe();
-        // A time that no clock can hold is as good as a day: a wait is only a hint.
-        let deadline = Instant::now() + timeout.min(Duration::from_secs(24 * 60 * 60));
-        let seen: Arc<[(LogId, Version)]> = seen.into();
-        loop {
-            changes.borrow_and_update();
-            let wanted = Arc::clone(&seen);
-            let look = self.read_with("waiting", move |mut session| {
-                let wanted = Arc::clone(&wanted);
-                async move { read::is_past(&mut session, &wanted).await }
-            });
-            if look.await? || Instant::now() >= deadline {
-                return Ok(());
-            }
-            let next = deadline.min(Instant::now() + self.settings.look_every);
-            // What comes first: a commit of this handle, or the time to look for those of others.
-            let _ = timeout_at(next, changes.changed()).await;
-            if self.pool.is_shut_down() {
-                return Err(closed());
-            }
-        }
+    fn is_over(fault: &Fault) -> bool {
+        fault::is_over(fault)
     }
 
-    async fn put_blob(&self, blob: &BlobId, bytes: Bytes) -> Result<bool> {
-        let (pool, deadline, blob) = (Arc::clone(&self.pool), self.deadline(), blob.clone());
-        let work = async move { writer::put_blob(&pool, &blob, &bytes, deadline).await };
-        self.work("writing a blob", true, work).await
+    /// A statement is held in the server's memory three times over.
+    fn statement_bytes(&self) -> usize {
+        32 << 20
     }
 
-    async fn get_blob(&self, blob: &BlobId, range: Option<Range<u64>>) -> Result<Option<Bytes>> {
-        let blob = blob.clone();
-        self.read_with("reading a blob", move |mut session| {
-            let (blob, range) = (blob.clone(), range.clone());
-            async move { read::blob(&mut session, &blob, range).await }
-        })
-        .await
+    fn commit_bytes_max(&self) -> usize {
+        80 << 20
     }
 
-    async fn list_blobs(&self, log: &LogId, prefix: &str) -> Result<Vec<BlobInfo>> {
-        let (log, prefix) = (log.clone(), prefix.to_owned());
-        self.read_with("listing blobs", move |mut session| {
-            let (log, prefix) = (log.clone(), prefix.clone());
-            async move { read::blobs(&mut session, &log, &prefix).await }
-        })
-        .await
+    async fn add(session: &mut Session<Self>, tasks: &[&mut Task<'_>]) -> Done<Vec<usize>> {
+        create::places(&session.within(create::statement(tasks)).await?)
     }
 
-    async fn delete_blob(&self, blob: &BlobId) -> Result<()> {
-        let (pool, deadline, blob) = (Arc::clone(&self.pool), self.deadline(), blob.clone());
-        let work = async move { writer::delete_blob(&pool, &blob, deadline).await };
-        self.work("deleting a blob", true, work).await
+    /// One statement is as good as a transaction.
+    async fn add_alone(session: &mut Session<Self>, tasks: &[&mut Task<'_>]) -> Done<Vec<usize>> {
+        create::places(&session.alone(create::statement(tasks)).await?)
     }
 
-    async fn examine(&self, depth: Depth) -> Result<Examination> {
-        let read = self.read_with("examining a store", move |mut session| async move {
-            read::examine(&mut session, depth).await
-        });
-        let mut examination = read.await?;
-        let place = format!("{}:{}", self.settings.connect.get_host(), self.settings.connect.get_port());
-        let facts = [
-            ("host", place),
-            ("database", self.settings.connect.get_database().unwrap_or_default().to_owned()),
-            ("schema", self.settings.schema.clone()),
-            ("pgbouncer", self.settings.pgbouncer.to_string()),
-            ("durability_found", self.found.to_string()),
-            ("conditional_writes", "hold: a primary key decides".to_owned()),
-        ];
-        examination.facts.extend(facts.map(|(name, value)| (name.to_owned(), value)));
-        Ok(examination)
+    async fn slots(session: &mut Session<Self>, tasks: &[&mut Task<'_>]) -> Done<Vec<PgRow>> {
+        session.look(create::slots(tasks)).await
     }
 
-    async fn shut_down(&self) -> Result<()> {
-        self.pool.shut_down(self.deadline()).await;
-        self.changed();
-        Ok(())
+    async fn make_logs(pool: &Arc<Pool<Self>>, logs: &[LogId], deadline: Instant) -> Done<()> {
+        writer::make_logs(pool, logs, deadline).await
+    }
+
+    async fn make_durable(session: &mut Session<Self>) -> Done<()> {
+        session.alone(query(wire::MAKE_DURABLE)).await.map(drop)
+    }
+
+    async fn page(session: &mut Session<Self>, log: &LogId, from: i64, limit: PageLimit) -> Done<Vec<PgRow>> {
+        let most = i64::try_from(limit.commits.max(1)).unwrap_or(i64::MAX);
+        let bytes = i64::try_from(limit.bytes.max(1)).unwrap_or(i64::MAX);
+        let sql = if limit.bodies { wire::PAGE } else { wire::PAGE_OF_HEADERS };
+        session.look(query(sql).bind(log.as_str().as_bytes()).bind(from).bind(most).bind(bytes)).await
+    }
+
+    async fn heads(session: &mut Session<Self>, logs: &[LogId]) -> Done<Vec<PgRow>> {
+        let names: Vec<&[u8]> = logs.iter().map(|log| log.as_str().as_bytes()).collect();
+        session.look(query(wire::HEADS).bind(names)).await
+    }
+
+    async fn is_past(session: &mut Session<Self>, seen: &[(LogId, Version)]) -> Done<bool> {
+        let names: Vec<&[u8]> = seen.iter().map(|(log, _)| log.as_str().as_bytes()).collect();
+        let signed = |version| rows::signed(version).unwrap_or(i64::MAX);
+        let versions: Vec<i64> = seen.iter().map(|(_, version)| signed(*version)).collect();
+        let found = session.look(query(wire::IS_PAST).bind(names).bind(versions)).await?;
+        Ok(!found.is_empty())
+    }
+
+    async fn names(
+        session: &mut Session<Self>,
+        range: Range<&[u8]>,
+        after: Option<&str>,
+        most: i64,
+    ) -> Done<Vec<PgRow>> {
+        let statement = query(wire::NAMES).bind(range.start).bind(range.end).bind(after.map(str::as_bytes));
+        session.look(statement.bind(most)).await
+    }
+
+    async fn parts(session: &mut Session<Self>, blob: &BlobId, parts: (i64, i64)) -> Done<Vec<PgRow>> {
+        let statement = query(wire::GET_PARTS)
+            .bind(blob.log().as_str().as_bytes())
+            .bind(blob.name().as_bytes())
+            .bind(parts.0)
+            .bind(parts.1);
+        session.look(statement).await
+    }
+
+    async fn blobs(session: &mut Session<Self>, log: &LogId, range: Range<&[u8]>) -> Done<Vec<PgRow>> {
+        let statement = query(wire::LIST_BLOBS).bind(log.as_str().as_bytes());
+        session.look(statement.bind(range.start).bind(range.end)).await
+    }
+
+    async fn sizes(session: &mut Session<Self>) -> Done<Vec<PgRow>> {
+        session.look(query(wire::SIZES)).await
+    }
+
+    async fn close(pool: &Arc<Pool<Self>>, log: &LogId, through: Version, deadline: Instant) -> Done<()> {
+        writer::close(pool, log, through, deadline).await
+    }
+
+    async fn closed(session: &mut Session<Self>, log: &LogId) -> Done<Vec<PgRow>> {
+        session.look(query(wire::CLOSED).bind(log.as_str().as_bytes())).await
+    }
+
+    async fn wait_for_writers(session: &mut Session<Self>, deadline: Instant) -> Done<()> {
+        writer::wait_for_writers(session, deadline).await
+    }
+
+    async fn sweep(session: &mut Session<Self>, id: i64, boundary: i64) -> Done<(u64, u64)> {
+        let found = session.alone(query(wire::SWEEP).bind(id).bind(boundary)).await?;
+        let Some(row) = found.first() else { return Ok((0, 0)) };
+        Ok((row.number(0)?.cast_unsigned(), row.number(1)?.cast_unsigned()))
+    }
+
+    async fn drop_bodies(session: &mut Session<Self>, log: &LogId, versions: &[i64]) -> Done<()> {
+        let statement = query(wire::DROP_BODIES).bind(log.as_str().as_bytes()).bind(versions);
+        session.alone(statement).await.map(drop)
+    }
+
+    async fn put_first(
+        session: &mut Session<Self>,
+        blob: &BlobId,
+        bytes: i64,
+        crc: i64,
+        content: &[u8],
+    ) -> Done<Option<i64>> {
+        let statement = query(wire::PUT_BLOB)
+            .bind(blob.log().as_str().as_bytes())
+            .bind(blob.name().as_bytes())
+            .bind(bytes)
+            .bind(crc)
+            .bind(content);
+        session.within(statement).await?.first().map(|row| row.number(0)).transpose()
+    }
+
+    async fn put_part(session: &mut Session<Self>, part: Part<'_>) -> Done<()> {
+        let statement = query(wire::PUT_PART)
+            .bind(part.log)
+            .bind(part.part)
+            .bind(part.blob.name().as_bytes())
+            .bind(part.bytes)
+            .bind(part.crc)
+            .bind(part.content);
+        session.within(statement).await.map(drop)
+    }
+
+    async fn delete_blob(session: &mut Session<Self>, blob: &BlobId) -> Done<()> {
+        let statement = query(wire::DELETE_BLOB)
+            .bind(blob.log().as_str().as_bytes())
+            .bind(blob.name().as_bytes())
+            .bind(PART_BYTES as i64);
+        session.alone(statement).await.map(drop)
+    }
+}
+
+impl Postgres {
+    fn listening(&self, stage: Stage) -> Option<&Listener> {
+        self.listener.as_ref().filter(|_| stage == Stage::Committing)
     }
 }

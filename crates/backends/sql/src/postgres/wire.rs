@@ -1,16 +1,7 @@
-//! The tables, the statements, and the checksum of a row. `docs/formats/postgres.md` is the specification.
-
-use icecore_log::{BlobId, Error, ErrorKind, LogId, StoredCommit, Version};
-use sqlx::Row;
-use sqlx::postgres::PgRow;
-
-use super::fault::Fault;
+//! The tables and the statements. `docs/formats/postgres.md` is the specification.
 
 /// The number of the format, kept in `store`.
 pub(super) const FORMAT: i64 = 1;
-
-/// A blob is kept in parts of so many bytes, the last one shorter.
-pub(super) const PART_BYTES: usize = 1 << 20;
 
 /// The tables. Bodies are compressed already, or noise; a sweep is the only thing that leaves dead rows, so what was only inserted is
 /// vacuumed rarely.
@@ -109,27 +100,26 @@ SELECT run FROM wanted WHERE id IN (SELECT log FROM firsts)";
 
 /// For each run a row of its log with the head, once for each of its slots that is filled.
 pub(super) const SLOTS: &str = "
-SELECT u.run, l.boundary, l.crc, h.version, h.header_crc, h.header, s.version, s.header_crc, s.header
-FROM unnest($1::bytea[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS u (name, first, last, run)
+SELECT l.name, l.boundary, l.crc, h.version, h.header_crc, h.header, s.version, s.header_crc, s.header
+FROM unnest($1::bytea[], $2::bigint[], $3::bigint[]) AS u (name, first, last)
 JOIN logs l ON l.name = u.name
 LEFT JOIN LATERAL (
   SELECT version, header_crc, header FROM commits WHERE log = l.id ORDER BY version DESC LIMIT 1) h ON true
 LEFT JOIN LATERAL (
-  SELECT version, header_crc, header FROM commits WHERE log = l.id AND version BETWEEN u.first AND u.last) s ON true
-ORDER BY u.run, s.version";
+  SELECT version, header_crc, header FROM commits WHERE log = l.id AND version BETWEEN u.first AND u.last) s ON true";
 
 pub(super) const HEADS: &str = "
-SELECT u.place, l.boundary, l.crc, h.version, h.header_crc, h.header
-FROM unnest($1::bytea[]) WITH ORDINALITY AS u (name, place)
+SELECT l.name, l.boundary, l.crc, h.version, h.header_crc, h.header
+FROM unnest($1::bytea[]) AS u (name)
 JOIN logs l ON l.name = u.name
 LEFT JOIN LATERAL (
   SELECT version, header_crc, header FROM commits WHERE log = l.id ORDER BY version DESC LIMIT 1) h ON true";
 
 pub(super) const IS_PAST: &str = "
-SELECT EXISTS (
-  SELECT 1 FROM unnest($1::bytea[], $2::bigint[]) AS u (name, seen)
-  JOIN logs l ON l.name = u.name
-  WHERE EXISTS (SELECT 1 FROM commits c WHERE c.log = l.id AND c.version > u.seen))";
+SELECT l.id FROM unnest($1::bytea[], $2::bigint[]) AS u (name, seen)
+JOIN logs l ON l.name = u.name
+WHERE EXISTS (SELECT 1 FROM commits c WHERE c.log = l.id AND c.version > u.seen)
+LIMIT 1";
 
 /// A page: the log's row, and beside it commits until their bytes reach the limit. The length of a body is known without reading it.
 pub(super) const PAGE: &str = "
@@ -182,7 +172,7 @@ RETURNING id";
 
 /// The log's id and boundary, and whether there is anything at or below it.
 pub(super) const CLOSED: &str = "
-SELECT l.id, l.boundary, l.crc, EXISTS (SELECT 1 FROM commits c WHERE c.log = l.id AND c.version <= l.boundary)
+SELECT l.id, l.boundary, l.crc, EXISTS (SELECT 1 FROM commits c WHERE c.log = l.id AND c.version <= l.boundary)::int::bigint
 FROM logs l WHERE l.name = $1";
 
 /// The transactions that write commits now. A statement locks its table before it takes its snapshot, and lets go when it has
@@ -241,87 +231,3 @@ pub(super) const SIZES: &str = "
 SELECT (SELECT count(*) FROM logs l WHERE EXISTS (SELECT 1 FROM commits c WHERE c.log = l.id)), (SELECT count(*) FROM commits),
   (pg_total_relation_size('logs') + pg_total_relation_size('commits') + pg_total_relation_size('blobs'))::bigint,
   current_setting('server_version')";
-
-pub(super) fn signed(version: Version) -> Option<i64> {
-    i64::try_from(version.0).ok()
-}
-
-/// CRC-32 over names, each with its length, numbers, little-endian, and bytes.
-fn crc(names: &[&str], numbers: &[u64], bytes: &[u8]) -> i64 {
-    let mut hasher = crc32fast::Hasher::new();
-    for name in names {
-        hasher.update(&(name.len() as u64).to_le_bytes());
-        hasher.update(name.as_bytes());
-    }
-    numbers.iter().for_each(|number| hasher.update(&number.to_le_bytes()));
-    hasher.update(bytes);
-    i64::from(hasher.finalize())
-}
-
-pub(super) fn log_crc(log: &LogId, boundary: Version) -> i64 {
-    crc(&[log.as_str()], &[boundary.0], &[])
-}
-
-pub(super) fn commit_crc(log: &LogId, version: Version, bytes: &[u8]) -> i64 {
-    crc(&[log.as_str()], &[version.0], bytes)
-}
-
-pub(super) fn part_crc(blob: &BlobId, part: u64, bytes: u64, content: &[u8]) -> i64 {
-    crc(&[blob.log().as_str(), blob.name()], &[part, bytes], content)
-}
-
-pub(super) fn damaged(what: &'static str) -> Error {
-    Error::new(ErrorKind::Corrupt, "reading a store")
-        .with("because", what)
-        .advise("Run `icecore verify` to see how far the damage goes, and restore it from a copy")
-}
-
-/// A column, or the error of a row that is not as the statement says.
-pub(super) fn get<'r, T>(row: &'r PgRow, column: usize) -> Result<T, Fault>
-where
-    T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
-{
-    row.try_get(column).map_err(|error| Fault::new(&error, super::fault::Stage::Before))
-}
-
-fn version(row: &PgRow, column: usize) -> Result<Version, Fault> {
-    // A negative one fails its checksum.
-    Ok(Version(get::<i64>(row, column)?.cast_unsigned()))
-}
-
-/// The columns `boundary, crc` of a log.
-pub(super) fn boundary(row: &PgRow, at: usize, log: &LogId) -> Result<Version, Fault> {
-    let boundary = version(row, at)?;
-    if get::<i64>(row, at + 1)? != log_crc(log, boundary) {
-        return Err(damaged("the row of the log fails its check").with("log", log).into());
-    }
-    Ok(boundary)
-}
-
-/// The columns `version, header_crc, header` of a commit, all of them null if there is none.
-pub(super) fn header(row: &PgRow, at: usize, log: &LogId) -> Result<Option<StoredCommit>, Fault> {
-    if get::<Option<i64>>(row, at)?.is_none() {
-        return Ok(None);
-    }
-    let version = version(row, at)?;
-    let header: Vec<u8> = get(row, at + 2)?;
-    if get::<i64>(row, at + 1)? != commit_crc(log, version, &header) {
-        return Err(damaged_commit(log, version).into());
-    }
-    Ok(Some(StoredCommit { version, header: header.into(), body: None }))
-}
-
-/// The columns `version, header_crc, header, body_crc, body`.
-pub(super) fn commit(row: &PgRow, at: usize, log: &LogId) -> Result<Option<StoredCommit>, Fault> {
-    let Some(commit) = header(row, at, log)? else { return Ok(None) };
-    let body: Option<Vec<u8>> = get(row, at + 4)?;
-    let expected = body.as_ref().map(|body| commit_crc(log, commit.version, body));
-    if get::<Option<i64>>(row, at + 3)? != expected {
-        return Err(damaged_commit(log, commit.version).into());
-    }
-    Ok(Some(StoredCommit { body: body.map(Into::into), ..commit }))
-}
-
-fn damaged_commit(log: &LogId, version: Version) -> Error {
-    damaged("the row of the commit fails its check").with("log", log).with("version", version)
-}

@@ -1,18 +1,22 @@
 //! PostgreSQL: the contract on a real server, and this backend's own promises.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "../shared/crashes.rs"]
 mod crashes;
-mod faults;
+#[path = "../shared/network.rs"]
+mod network;
 mod opening;
 mod pooled;
 mod races;
+mod standbys;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use icecore_log::{Backend, Result};
-use icecore_services::postgres::{Database, sql};
-use icecore_sql::PostgresStore;
+use icecore_services::postgres::{Database, Server, sql};
+use icecore_services::proxy::{Flow, Proxy, Way};
+use icecore_sql::PostgresStore as Store;
 use icecore_sql::postgres::{Access, Settings};
 
 mod conformance {
@@ -33,8 +37,8 @@ fn database() -> Database {
     Database::create(&icecore_services::url("postgres")).unwrap()
 }
 
-async fn store(url: &str) -> Result<PostgresStore> {
-    PostgresStore::open(Settings::parse(url)?, Access::ReadWrite).await
+async fn store(url: &str) -> Result<Store> {
+    Store::open(Settings::parse(url)?, Access::ReadWrite).await
 }
 
 async fn open_at(url: String) -> Result<Arc<dyn Backend>> {
@@ -42,18 +46,18 @@ async fn open_at(url: String) -> Result<Arc<dyn Backend>> {
 }
 
 /// A store whose statements wait for another writer as long as that takes.
-async fn patient_store(url: &str) -> Arc<PostgresStore> {
+async fn patient_store(url: &str) -> Arc<Store> {
     store_with(url, |settings| {
-        settings.lock_timeout = MINUTE;
-        settings.timeout = MINUTE;
+        settings.bounds.lock_timeout = MINUTE;
+        settings.bounds.timeout = MINUTE;
     })
     .await
 }
 
-async fn store_with(url: &str, set: impl FnOnce(&mut Settings)) -> Arc<PostgresStore> {
+async fn store_with(url: &str, set: impl FnOnce(&mut Settings)) -> Arc<Store> {
     let mut settings = Settings::parse(url).unwrap();
     set(&mut settings);
-    Arc::new(PostgresStore::open(settings, Access::ReadWrite).await.unwrap())
+    Arc::new(Store::open(settings, Access::ReadWrite).await.unwrap())
 }
 
 /// The guard of a hung test, and no measure.
@@ -70,4 +74,17 @@ async fn until(url: &str, query: &str, expected: &str) {
         assert!(tokio::time::Instant::now() < deadline, "{query}: {found}, and not {expected}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Whether a create is one statement, which commits itself.
+const IS_ONE_STATEMENT: bool = true;
+
+/// What becomes of what arrives from when a create is committed.
+fn at_the_commit(proxy: &Proxy, way: Way, flow: Flow) {
+    proxy.set(way, flow);
+}
+
+fn cut_connections(url: &str) {
+    let cut = "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    assert_eq!(sql(url, &[cut]).unwrap(), "t");
 }

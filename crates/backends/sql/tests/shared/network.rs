@@ -1,15 +1,13 @@
-//! A network that loses, delays and cuts; connections that are ended; standbys that are away.
+//! A network that loses, delays and cuts, and connections that are ended: the same of every server.
 
 use std::sync::Arc;
 
 use icecore_conformance::commits::{append, create, head, log, numbered, one, page, run};
 use icecore_conformance::{Ending, Told};
-use icecore_log::{Backend, Durability, ErrorKind, LogId, Mode, PageLimit, Version};
-use icecore_services::postgres::{Database, Server, sql};
+use icecore_log::{Backend, ErrorKind, LogId, Mode, PageLimit, Version};
 use icecore_services::proxy::{Flow, Proxy, Way};
-use icecore_sql::PostgresStore;
 
-use crate::{MINUTE, database, store, store_with, until};
+use crate::{Database, MINUTE, Store, at_the_commit, cut_connections, database, store, store_with};
 
 /// A proxy in front of a database's server, and the URL through it.
 fn behind_a_proxy(database: &Database) -> (Proxy, String) {
@@ -22,10 +20,10 @@ fn behind_a_proxy(database: &Database) -> (Proxy, String) {
 }
 
 /// One that takes a connection as it is, without asking first whether it lives: what is sent next is the statement itself.
-async fn trusting_store(url: &str) -> Arc<PostgresStore> {
+async fn trusting_store(url: &str) -> Arc<Store> {
     store_with(url, |settings| {
-        settings.ask_after = MINUTE;
-        settings.timeout = MINUTE;
+        settings.bounds.ask_after = MINUTE;
+        settings.bounds.timeout = MINUTE;
     })
     .await
 }
@@ -46,7 +44,7 @@ async fn a_lost_answer_is_unknown_and_the_same_bytes_decide() {
     append(&*store, &log, 1..=1).await;
 
     // Given a server that has committed, and an answer that is lost with every way to ask.
-    proxy.set(Way::Answers, Flow::Lose);
+    at_the_commit(&proxy, Way::Answers, Flow::Lose);
     proxy.refuse();
     let (sending, ours) = (Arc::clone(&store), run(&log, 2..=3, 0));
     let create_task = tokio::spawn(async move { create(&*sending, ours).await });
@@ -74,9 +72,9 @@ async fn a_lost_answer_is_found_out_by_looking() {
         proxy.set(Way::Answers, Flow::Pass);
         let both = version..=version + 1;
         let (sending, ours) = (Arc::clone(&store), run(&log, both, 0));
-        // Only the answer to what commits is lost: all or none is several statements.
-        if mode == Mode::Each {
-            proxy.set(Way::Answers, Flow::Lose);
+        // Only the answer to what commits is lost.
+        if mode == Mode::Each || !crate::IS_ONE_STATEMENT {
+            at_the_commit(&proxy, Way::Answers, Flow::Lose);
         }
         let create_task = tokio::spawn(async move { sending.create(vec![ours], mode).await });
         wait_for(&direct, &log, version + 1).await;
@@ -99,7 +97,7 @@ async fn a_request_that_lands_late_is_whole_and_keeps_its_slot() {
     append(&*store, &log, 1..=1).await;
 
     // Given a request under way whose caller has gone, and its store too.
-    proxy.set(Way::Requests, Flow::Hold);
+    at_the_commit(&proxy, Way::Requests, Flow::Hold);
     let (sending, ours) = (Arc::clone(&store), run(&log, 2..=4, 0));
     let caller = tokio::spawn(async move { sending.create(vec![ours], Mode::Each).await });
     proxy_has_held(&proxy).await;
@@ -154,8 +152,7 @@ async fn idle_connections_that_were_cut_are_made_again() {
             store.read(&log, Version(1), PageLimit::HEADERS)
         );
         assert_eq!(one_page.unwrap().commits.len(), other_page.unwrap().commits.len());
-        let cut = "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
-        assert_eq!(sql(&url, &[cut]).unwrap(), "t");
+        cut_connections(&url);
         if version == 3 {
             assert_eq!(page(&*store, &log, 1).await.commits.len(), 3);
         }
@@ -164,59 +161,4 @@ async fn idle_connections_that_were_cut_are_made_again() {
 
         assert_eq!(page(&*store, &log, 1).await.commits.len() as u64, version + 1);
     }
-}
-
-/// A server whose commits wait for a standby that is away, and a store in it.
-async fn without_its_standby(timeout_ms: u64) -> (Server, PostgresStore, LogId) {
-    let server = Server::start(&[]).unwrap();
-    let log = log("s-1");
-    let before = store(&server.url()).await.unwrap();
-    append(&before, &log, 1..=1).await;
-    assert_eq!(before.capabilities().durability, Durability::Disk);
-    before.shut_down().await.unwrap();
-    wait_for_standbys(&server, "away").await;
-    let store = store(&format!("{}?timeout_ms={timeout_ms}", server.url())).await.unwrap();
-    assert_eq!(store.capabilities().durability, Durability::Replicated);
-    (server, store, log)
-}
-
-async fn wait_for_standbys(server: &Server, names: &str) {
-    let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'");
-    // Not committed to any table, so it does not wait itself.
-    sql(&server.url(), &[&set, "SELECT pg_reload_conf()"]).unwrap();
-    until(&server.url(), "SHOW synchronous_standby_names", names).await;
-}
-
-/// Contracts 2 and 3. `statement_timeout` does not end such a wait; our own deadline does.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_that_waits_for_standbys_is_unknown_in_time() {
-    let (server, store, log) = without_its_standby(500).await;
-
-    assert_eq!(create(&store, run(&log, 2..=2, 0)).await, Told::failed(ErrorKind::Unknown));
-
-    // Nobody sees it while it waits, so that it may still come.
-    assert_eq!(head(&store, &log).await.unwrap().version, Version(1));
-    wait_for_standbys(&server, "").await;
-    assert_eq!(create(&store, run(&log, 2..=2, 0)).await, Told::done(1));
-}
-
-/// Contracts 2 and 3. The server answers as if all was well, and warns. The row can be seen, and is on one machine only.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cancelled_wait_for_standbys_is_never_won() {
-    let (server, store, log) = without_its_standby(60_000).await;
-    let store = Arc::new(store);
-    let (sending, ours) = (Arc::clone(&store), run(&log, 2..=2, 0));
-    let create_task = tokio::spawn(async move { create(&*sending, ours).await });
-
-    // First what adds the commit, then what would make it durable.
-    while !create_task.is_finished() {
-        let cancel =
-            "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
-        sql(&server.url(), &[cancel]).unwrap();
-    }
-
-    assert_eq!(create_task.await.unwrap(), Told::failed(ErrorKind::Unknown));
-    assert_eq!(head(&*store, &log).await.unwrap().version, Version(2));
-    wait_for_standbys(&server, "").await;
-    assert_eq!(create(&*store, run(&log, 2..=2, 0)).await, Told::done(1));
 }

@@ -8,9 +8,8 @@ use icecore_conformance::Ending;
 use icecore_conformance::commits::{create_each, log, numbered, one, read_all, run};
 use icecore_log::backend::Depth;
 use icecore_log::{Backend, ErrorKind, PageLimit};
-use icecore_services::postgres::Server;
 
-use crate::{MINUTE, store};
+use crate::{MINUTE, Server, store};
 
 const WRITERS: u64 = 4;
 
