@@ -3,7 +3,7 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 
-use icecore_services::{azurite, moto, pgbouncer, postgres};
+use icecore_services::{azurite, moto, pgbouncer, postgres, redis};
 
 use crate::run::{self, Outcome, command, succeed};
 use crate::{peers, penguiflow, wheel};
@@ -218,6 +218,10 @@ fn servers() -> Vec<Missing> {
         ));
     }
     missing.extend(postgresql());
+    if ["redis-server", "redis-sentinel", "redis-cli"].iter().any(|name| redis::program(name).is_err()) {
+        let install = from_debian("redis-server redis-sentinel");
+        missing.push(Missing::outside("Redis, of which tests start servers of their own", install));
+    }
     if pgbouncer::program().is_err() {
         let install = from_debian("pgbouncer");
         missing.push(Missing::outside("pgbouncer, which stands between in some tests", install));

@@ -1,6 +1,6 @@
 //! The servers that a whole run of tests shares; and `services`, which runs any command with them.
 
-use icecore_services::{self as services, azurite, gcs, moto, postgres};
+use icecore_services::{self as services, azurite, gcs, moto, postgres, redis};
 
 use crate::run::{Outcome, command, succeed};
 
@@ -10,6 +10,7 @@ pub struct Servers {
     moto: moto::Server,
     azurite: azurite::Server,
     gcs: gcs::Server,
+    redis: redis::Server,
 }
 
 impl Servers {
@@ -19,12 +20,14 @@ impl Servers {
             moto: moto::Server::start()?,
             azurite: azurite::Server::start()?,
             gcs: gcs::Server::start()?,
+            redis: redis::Server::start(&[])?,
         })
     }
 
     /// Which they are.
     pub fn say(&self) -> Outcome {
         println!("{}", postgres::sql(&self.postgres.url(), &["SELECT version()"])?);
+        println!("Redis {}", redis::version()?);
         println!("moto {}, for S3", moto::version()?);
         println!("Azurite {}, for Azure", azurite::version()?);
         println!("crates/services/src/gcs, for Google Cloud Storage");
@@ -32,12 +35,13 @@ impl Servers {
     }
 
     /// Where the tests find them.
-    pub fn variables(&self) -> [(String, String); 4] {
+    pub fn variables(&self) -> [(String, String); 5] {
         [
             ("postgres", self.postgres.url()),
             ("s3", self.moto.url()),
             ("azure", self.azurite.url()),
             ("gcs", self.gcs.url()),
+            ("redis", self.redis.url()),
         ]
         .map(|(service, url)| (services::variable(service), url))
     }

@@ -2,7 +2,7 @@
 //!
 //! `ICECORE_BLESS=1 cargo test -p icecore --test backends` writes it anew.
 //! It needs every backend, so it is here only with all features.
-#![cfg(all(feature = "postgres", feature = "object"))]
+#![cfg(all(feature = "postgres", feature = "object", feature = "redis"))]
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use icecore::log::backend::Depth;
 use icecore::{Capabilities, Durability, Open};
-use icecore_services::{self as services, buckets, postgres::Database};
+use icecore_services::{self as services, buckets, postgres::Database, redis::Prefix};
 
 /// The contract's numbers, as in the comment of `Backend`.
 const CONTRACT: [&str; 9] = [
@@ -27,7 +27,7 @@ const CONTRACT: [&str; 9] = [
 ];
 
 /// A system and what cannot be asked of a program: whose version it is, and what to know.
-const ABOUT: [(&str, &str, &str); 7] = [
+const ABOUT: [(&str, &str, &str); 8] = [
     (
         "memory",
         "this build's own",
@@ -47,6 +47,11 @@ const ABOUT: [(&str, &str, &str); 7] = [
         "postgres",
         "a real server, from Debian",
         "With the feature `postgres`. A schema of a database, on the primary of PostgreSQL 13 or later. What survives is what the server is set to: less is declared without `fsync` or `full_page_writes`, more where `synchronous_standby_names` is set. Works through pgbouncer in transaction mode.",
+    ),
+    (
+        "redis",
+        "a real server, from Debian",
+        "With the feature `redis`. Redis 6 or later, or Valkey; here with `appendonly yes` and `appendfsync always`, without which less is declared: with `everysec` nothing survives the death of the server for sure. Refused unless `maxmemory-policy` is `noeviction`. Replication is asynchronous: a fail-over can lose what was acknowledged, and what is built on it is then refused as a gap; `wait=N` acknowledges when N replicas have it.",
     ),
     (
         "s3",
@@ -104,9 +109,11 @@ async fn declared(system: &str, whose: &str) -> System {
     let folder = tempfile::tempdir().unwrap();
     // Held until the store is closed.
     let database = (system == "postgres").then(|| Database::create(&services::url("postgres")).unwrap());
+    let prefix = (system == "redis").then(|| Prefix::new(&services::url("redis")));
     let url = match system {
         "memory" => "memory:".to_owned(),
         "postgres" => database.as_ref().unwrap().url(),
+        "redis" => prefix.as_ref().unwrap().url(),
         "s3" => buckets::s3(),
         "gcs" => buckets::gcs(),
         "azure" => buckets::azure(),
@@ -117,7 +124,7 @@ async fn declared(system: &str, whose: &str) -> System {
     let found = facts.into_iter().find(|(name, _)| name == system).map(|(_, version)| version);
     // Of a server its first number: the others are those of the machine that the tests run on.
     let found = found.map(|found| match system {
-        "postgres" => found.split('.').next().unwrap_or_default().to_owned(),
+        "postgres" | "redis" => found.split('.').next().unwrap_or_default().to_owned(),
         _ => found,
     });
     let version = found.map_or_else(|| whose.to_owned(), |found| format!("{found}, {whose}"));

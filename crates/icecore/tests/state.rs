@@ -2,7 +2,7 @@
 //! sequence of operations comes to the same state everywhere.
 //!
 //! The writers are processes of this same program. `ICECORE_LONG=1` runs ten times as many transactions.
-#![cfg(all(feature = "postgres", feature = "object"))]
+#![cfg(all(feature = "postgres", feature = "object", feature = "redis"))]
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use icecore::{
     At, Changes, Condition, EntryId, Error, Event, Json, Log, LogId, LogPrefix, State, Store, Version,
 };
-use icecore_services::{self as services, buckets, postgres::Database};
+use icecore_services::{self as services, buckets, postgres::Database, redis::Prefix};
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
@@ -212,6 +212,12 @@ async fn racing_handles_on_postgres_lose_no_update() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn racing_handles_on_redis_lose_no_update() {
+    let prefix = Prefix::new(&services::url("redis"));
+    all_race(&prefix.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn racing_handles_on_gcs_lose_no_update() {
     all_race(&buckets::gcs()).await;
 }
@@ -236,6 +242,12 @@ async fn racing_processes_on_sqlite_lose_no_update_and_may_be_killed() {
 async fn racing_processes_on_postgres_lose_no_update_and_may_be_killed() {
     let database = Database::create(&services::url("postgres")).unwrap();
     processes_race(&database.url()).await;
+}
+
+#[tokio::test]
+async fn racing_processes_on_redis_lose_no_update_and_may_be_killed() {
+    let prefix = Prefix::new(&services::url("redis"));
+    processes_race(&prefix.url()).await;
 }
 
 #[tokio::test]
@@ -368,7 +380,9 @@ async fn one_sequence_comes_to_the_same_state_on_every_system() {
     let last = expected["states"].as_array().unwrap().last().unwrap();
     assert!(last["documents"].as_array().unwrap().len() > 20, "{last}");
 
-    for url in [at("file"), at("sqlite"), database.url(), buckets::s3(), buckets::gcs(), buckets::azure()] {
+    let prefix = Prefix::new(&services::url("redis"));
+    let servers = [database.url(), prefix.url(), buckets::s3(), buckets::gcs(), buckets::azure()];
+    for url in [at("file"), at("sqlite")].into_iter().chain(servers) {
         let store = icecore::open(&url).await.unwrap();
         // The directory is written through one store.
         let other = if url.starts_with("file:") { store.clone() } else { icecore::open(&url).await.unwrap() };

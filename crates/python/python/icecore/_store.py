@@ -61,7 +61,7 @@ class Store:
 
 
 async def open(url: str, read_only: bool = False) -> Store:
-    """Opens a store: ``memory:``, ``file:PATH``, ``sqlite:PATH``, ``postgres://…``, ``s3://…``, ``gs://…`` or ``az://…``."""
+    """Opens a store: ``memory:``, ``file:PATH``, ``sqlite:PATH``, ``postgres://…``, ``s3://…``, ``gs://…``, ``az://…`` or ``redis://…``."""
     store = Store(url, read_only)
     await store.open()
     return store
