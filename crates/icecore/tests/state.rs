@@ -341,7 +341,10 @@ async fn sequence(stores: &[Store; 2]) -> Value {
         );
     }
     let mut forks = Vec::new();
-    for fork in stores[0].all_logs(&LogPrefix::parse("acme/fork").unwrap()).await.unwrap() {
+    // The order of a listing is the system's own.
+    let mut named = stores[0].all_logs(&LogPrefix::parse("acme/fork").unwrap()).await.unwrap();
+    named.sort();
+    for fork in named {
         forks.push((fork.to_string(), shown(&stores[0].log(fork).state().await.unwrap())));
     }
     let mut histories = Vec::new();

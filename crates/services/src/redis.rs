@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
@@ -233,13 +233,13 @@ fn ask(address: &str, command: &[&str]) -> Result<String> {
     let mut stream = TcpStream::connect(address).map_err(failed)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
     let words = command.iter().map(|word| format!("${}\r\n{word}\r\n", word.len()));
-    let quit = "*1\r\n$4\r\nQUIT\r\n";
-    let request = format!("*{}\r\n{}{quit}", command.len(), words.collect::<String>());
+    let request = format!("*{}\r\n{}", command.len(), words.collect::<String>());
     stream.write_all(request.as_bytes()).map_err(failed)?;
+    // It answers what came before the end, and closes the connection.
+    stream.shutdown(Shutdown::Write).map_err(failed)?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).map_err(failed)?;
     let answer = String::from_utf8_lossy(&answer);
-    let answer = answer.strip_suffix("+OK\r\n").unwrap_or(&answer);
     if let Some(error) = answer.strip_prefix('-') {
         return Err(error.trim_end().to_owned());
     }

@@ -180,7 +180,7 @@ async fn send_group(
             return calls.iter().map(|_| Err(fault.clone())).collect();
         }
     };
-    let asks_role = purpose == Purpose::Reading && pool.may_be_replica();
+    let asks_role = pool.may_be_replica();
     let mut values = match exchange(&mut session, calls, asks_role, confirm, false, deadline).await {
         Ok(values) => values,
         Err(fault) => return calls.iter().map(|_| Err(fault.clone())).collect(),
@@ -189,7 +189,7 @@ async fn send_group(
     let unknown: Vec<usize> = (0..calls.len()).filter(|place| is_unknown_script(&values[*place])).collect();
     if !unknown.is_empty() {
         let again: Vec<&Call> = unknown.iter().map(|place| calls[*place]).collect();
-        match exchange(&mut session, &again, false, confirm, true, deadline).await {
+        match exchange(&mut session, &again, asks_role, confirm, true, deadline).await {
             Ok(found) => unknown.iter().zip(found).for_each(|(place, found)| values[*place] = found),
             Err(fault) => unknown.iter().for_each(|place| values[*place] = Err(fault.clone())),
         }
@@ -220,7 +220,7 @@ async fn exchange(
 ) -> Result<Vec<Result<Value, Fault>>, Fault> {
     let mut commands = redis::pipe();
     if asks_role {
-        // A server that was made a replica keeps its connections, and answers from what it had.
+        // A server that was made a replica keeps its connections, and what only looks is answered from what it has.
         commands.cmd("ROLE");
     }
     for call in calls {

@@ -146,7 +146,16 @@ impl Pool {
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let connected = timeout_at(deadline, client.get_multiplexed_async_connection_with_config(&config));
         let connected = connected.await.map_err(|_| Fault::unreachable())?;
-        connected.map_err(|error| Fault::connecting(&error))
+        let mut connection = connected.map_err(|error| Fault::connecting(&error))?;
+        // Who is not let in, or finds nobody, is told before anything is sent that might be carried out.
+        let mut ask = redis::pipe();
+        ask.cmd("PING");
+        let sent = timeout_at(deadline, connection.send_packed_commands(&ask, 0, 1)).await;
+        let answered = sent.map_err(|_| Fault::unreachable())?;
+        match answered.map_err(|error| Fault::connecting(&error))?.into_iter().next() {
+            Some(Value::ServerError(error)) => Err(Fault::of(&error)),
+            _ => Ok(connection),
+        }
     }
 
     /// Asks one Sentinel after the other; one that was away for long may name a server that is a replica by now.

@@ -1,5 +1,14 @@
 //! Redis: the contract on a real server, and this backend's own promises.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod cluster;
+mod crashes;
+mod failover;
+mod faults;
+mod opening;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use icecore_log::{Backend, Result};
 use icecore_redis::{Access, RedisStore, Settings};
@@ -30,3 +39,6 @@ async fn store(url: &str) -> Result<RedisStore> {
 async fn open_at(url: String) -> Result<Arc<dyn Backend>> {
     Ok(Arc::new(store(&url).await?))
 }
+
+/// The guard of a hung test, and no measure.
+const MINUTE: Duration = Duration::from_secs(60);
