@@ -30,7 +30,7 @@ async fn what_a_fail_over_lost_is_told_by_its_token_and_never_built_on() {
     let entry = || Entry::new(Event::new("said", "\"lost\"")).with_id(EntryId::new("m-1").unwrap());
     let lost = log.append(entry()).await.unwrap();
     assert_eq!(lost.version, Version(3));
-    let lost = log.token(&*log.state().await.unwrap());
+    let lost = log.token(&log.state().await.unwrap());
     tokio::task::block_in_place(|| primary.kill());
     name.lead_to(&replica.address());
 

@@ -21,8 +21,8 @@ use crate::script::Script;
 /// How long after a request that was not answered it is sent again, at first and at the most.
 const PAUSE_FIRST: Duration = Duration::from_millis(2);
 const PAUSE_LAST: Duration = Duration::from_millis(200);
-/// What a wait for replicas leaves of the time for its own answer.
-const MARGIN: Duration = Duration::from_millis(50);
+/// What a wait for replicas leaves of the time for its own answer: servers look whose wait is over ten times a second.
+const MARGIN: Duration = Duration::from_millis(200);
 
 /// A request for the keys of one bucket.
 pub(crate) struct Call {
