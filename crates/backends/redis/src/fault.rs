@@ -177,7 +177,7 @@ impl Fault {
         }
     }
 
-    /// Whether nothing was written.
+    /// Whether it may have been written.
     pub fn is_doubt(&self) -> bool {
         matches!(self, Self::Doubt(_))
     }

@@ -56,12 +56,12 @@ async fn look(
 ) -> Result<Option<Page>> {
     let bucket = Bucket::of(log);
     let arguments = [
-        from.0.min(VERSION_MAX) as u128,
-        limit.commits.max(1) as u128,
-        limit.bytes.max(1) as u128,
-        u128::from(limit.bodies),
+        from.0.min(VERSION_MAX).to_string(),
+        limit.commits.max(1).to_string(),
+        limit.bytes.max(1).to_string(),
+        u8::from(limit.bodies).to_string(),
     ];
-    let arguments = arguments.map(|number| Bytes::from(number.to_string()));
+    let arguments = arguments.map(Bytes::from);
     let call = Call::script(bucket, &script::PAGE, [inner.keys.log(log)], arguments);
     let value = inner.read_one(call, READING, deadline).await?;
     let mut values = answer::list(value).ok_or_else(|| unreadable(READING))?.into_iter();
