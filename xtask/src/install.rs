@@ -3,7 +3,7 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 
-use icecore_services::{azurite, mariadb, moto, pgbouncer, postgres};
+use icecore_services::{azurite, mariadb, moto, pgbouncer, postgres, redis};
 
 use crate::run::{self, Outcome, command, succeed};
 use crate::{peers, penguiflow, wheel};
@@ -221,6 +221,10 @@ fn servers() -> Vec<Missing> {
     if mariadb::program("mariadbd").is_err() {
         let install = from_debian("mariadb-server");
         missing.push(Missing::outside("MariaDB, of which tests start servers of their own", install));
+    }
+    if ["redis-server", "redis-sentinel", "redis-cli"].iter().any(|name| redis::program(name).is_err()) {
+        let install = from_debian("redis-server redis-sentinel");
+        missing.push(Missing::outside("Redis, of which tests start servers of their own", install));
     }
     if pgbouncer::program().is_err() {
         let install = from_debian("pgbouncer");

@@ -1,6 +1,6 @@
 //! The servers that a whole run of tests shares; and `services`, which runs any command with them.
 
-use icecore_services::{self as services, azurite, gcs, mariadb, moto, postgres};
+use icecore_services::{self as services, azurite, gcs, mariadb, moto, postgres, redis};
 
 use crate::run::{Outcome, command, succeed};
 
@@ -11,6 +11,7 @@ pub struct Servers {
     moto: moto::Server,
     azurite: azurite::Server,
     gcs: gcs::Server,
+    redis: redis::Server,
 }
 
 impl Servers {
@@ -21,6 +22,7 @@ impl Servers {
             moto: moto::Server::start()?,
             azurite: azurite::Server::start()?,
             gcs: gcs::Server::start()?,
+            redis: redis::Server::start(&[])?,
         })
     }
 
@@ -28,6 +30,7 @@ impl Servers {
     pub fn say(&self) -> Outcome {
         println!("{}", postgres::sql(&self.postgres.url(), &["SELECT version()"])?);
         println!("MariaDB {}, for MySQL too", mariadb::sql(&self.mariadb.url(), &["SELECT VERSION()"])?);
+        println!("Redis {}", redis::version()?);
         println!("moto {}, for S3", moto::version()?);
         println!("Azurite {}, for Azure", azurite::version()?);
         println!("crates/services/src/gcs, for Google Cloud Storage");
@@ -35,13 +38,14 @@ impl Servers {
     }
 
     /// Where the tests find them.
-    pub fn variables(&self) -> [(String, String); 5] {
+    pub fn variables(&self) -> [(String, String); 6] {
         [
             ("postgres", self.postgres.url()),
             ("mariadb", self.mariadb.url()),
             ("s3", self.moto.url()),
             ("azure", self.azurite.url()),
             ("gcs", self.gcs.url()),
+            ("redis", self.redis.url()),
         ]
         .map(|(service, url)| (services::variable(service), url))
     }

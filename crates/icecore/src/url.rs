@@ -20,6 +20,12 @@ const FORMS: &[&str] = &[
     "gs://BUCKET/PREFIX",
     #[cfg(feature = "object")]
     "az://CONTAINER/PREFIX",
+    #[cfg(feature = "redis")]
+    "redis://HOST:PORT",
+    #[cfg(feature = "redis")]
+    "redis+sentinel://HOST:PORT/PRIMARY",
+    #[cfg(feature = "redis")]
+    "redis+cluster://HOST:PORT",
 ];
 
 /// A URL's scheme and the rest.
@@ -65,7 +71,8 @@ pub fn redact(url: &str) -> String {
     let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
     let rest = url.get(scheme.len()..).and_then(|rest| rest.strip_prefix("://"));
     // Connection strings of other kinds have their secrets anywhere.
-    let (Some(rest), true) = (rest, scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())) else {
+    let (Some(rest), true) = (rest, scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+'))
+    else {
         return "…".to_owned();
     };
     // A password may hold any character, so everything up to the last @ is left out.
@@ -106,6 +113,7 @@ mod tests {
             "s3://bucket/prefix?secret_access_key=SECRET&endpoint=SECRET",
             "s3://key:SECRET@bucket/prefix",
             "redis://:SECRET@cache/0",
+            "rediss+sentinel://:SECRET@a,b/main?sentinel_password_file=SECRET",
             "az://container/prefix?SECRET",
             "s3://bucket?user=a@b&key=SECRET",
             "file:somewhere?key=SECRET",

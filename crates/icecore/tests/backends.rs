@@ -2,7 +2,7 @@
 //!
 //! `ICECORE_BLESS=1 cargo test -p icecore --test backends` writes it anew.
 //! It needs every backend, so it is here only with all features.
-#![cfg(all(feature = "mysql", feature = "postgres", feature = "object"))]
+#![cfg(all(feature = "mysql", feature = "postgres", feature = "object", feature = "redis"))]
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use icecore::log::backend::Depth;
 use icecore::{Capabilities, Durability, Open};
-use icecore_services::{self as services, buckets, mariadb, postgres::Database};
+use icecore_services::{self as services, buckets, mariadb, postgres::Database, redis::Prefix};
 
 /// The contract's numbers, as in the comment of `Backend`.
 const CONTRACT: [&str; 9] = [
@@ -27,7 +27,7 @@ const CONTRACT: [&str; 9] = [
 ];
 
 /// A system and what cannot be asked of a program: whose version it is, and what to know.
-const ABOUT: [(&str, &str, &str); 8] = [
+const ABOUT: [(&str, &str, &str); 9] = [
     (
         "memory",
         "this build's own",
@@ -52,6 +52,11 @@ const ABOUT: [(&str, &str, &str); 8] = [
         "mysql",
         "a real server, from Debian",
         "With the feature `mysql`. A database on the primary of MySQL 8.0 or MariaDB 10.11, or later. Tried on MariaDB; MySQL itself was never used, and gets no statement that MySQL 8 is not documented to know. What survives is what the server is set to: less is declared if `innodb_flush_log_at_trx_commit` or `sync_binlog` is not 1, or without `innodb_doublewrite`. Replicas that are waited for, and clusters of Galera, are not counted: `examine` shows them. A commit has at most 65 KiB less than `max_allowed_packet`, which is 64 MiB here and in MySQL, and 16 MiB in MariaDB unless it is set. TiDB is refused.",
+    ),
+    (
+        "redis",
+        "a real server, from Debian",
+        "With the feature `redis`. Redis 6 or later, or Valkey; here with `appendonly yes` and `appendfsync always`, without which less is declared: with `everysec` nothing survives the death of the server for sure. Refused unless `maxmemory-policy` is `noeviction`. Replication is asynchronous: a fail-over can lose what was acknowledged, and what is built on it is then refused as a gap; `wait=N` acknowledges when N replicas have it.",
     ),
     (
         "s3",
@@ -110,10 +115,12 @@ async fn declared(system: &str, whose: &str) -> System {
     // Held until the store is closed.
     let database = (system == "postgres").then(|| Database::create(&services::url("postgres")).unwrap());
     let mysql = (system == "mysql").then(|| mariadb::Database::create(&services::url("mariadb")).unwrap());
+    let prefix = (system == "redis").then(|| Prefix::new(&services::url("redis")));
     let url = match system {
         "memory" => "memory:".to_owned(),
         "postgres" => database.as_ref().unwrap().url(),
         "mysql" => mysql.as_ref().unwrap().url(),
+        "redis" => prefix.as_ref().unwrap().url(),
         "s3" => buckets::s3(),
         "gcs" => buckets::gcs(),
         "azure" => buckets::azure(),
@@ -124,7 +131,7 @@ async fn declared(system: &str, whose: &str) -> System {
     let found = facts.into_iter().find(|(name, _)| name == system).map(|(_, version)| version);
     // Of a server its first number: the others are those of the machine that the tests run on.
     let found = found.map(|found| match system {
-        "postgres" => found.split('.').next().unwrap_or_default().to_owned(),
+        "postgres" | "redis" => found.split('.').next().unwrap_or_default().to_owned(),
         "mysql" => format!("MariaDB {}", found.split('.').take(2).collect::<Vec<_>>().join(".")),
         _ => found,
     });

@@ -193,6 +193,13 @@ async fn what_was_acknowledged_on_mysql_survives_kill_9_of_two_writers() {
     killed_again_and_again(&database.url(), 2).await;
 }
 
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn what_was_acknowledged_on_redis_survives_kill_9_of_two_writers() {
+    let prefix = icecore_services::redis::Prefix::new(&icecore_services::url("redis"));
+    killed_again_and_again(&prefix.url(), 2).await;
+}
+
 /// The writers are killed in the middle of requests, which land all the same or do not; the server goes on.
 #[cfg(feature = "object")]
 #[tokio::test]

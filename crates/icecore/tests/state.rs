@@ -2,7 +2,7 @@
 //! sequence of operations comes to the same state everywhere.
 //!
 //! The writers are processes of this same program. `ICECORE_LONG=1` runs ten times as many transactions.
-#![cfg(all(feature = "mysql", feature = "postgres", feature = "object"))]
+#![cfg(all(feature = "mysql", feature = "postgres", feature = "object", feature = "redis"))]
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use icecore::{
     At, Changes, Condition, EntryId, Error, Event, Json, Log, LogId, LogPrefix, Merge, State, Store, Version,
 };
-use icecore_services::{self as services, buckets, mariadb, postgres::Database};
+use icecore_services::{self as services, buckets, mariadb, postgres::Database, redis::Prefix};
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
@@ -291,6 +291,12 @@ async fn racing_handles_on_mysql_lose_no_update() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn racing_handles_on_redis_lose_no_update() {
+    let prefix = Prefix::new(&services::url("redis"));
+    all_race(&prefix.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn racing_handles_on_gcs_lose_no_update() {
     all_race(&buckets::gcs()).await;
 }
@@ -321,6 +327,12 @@ async fn racing_processes_on_postgres_lose_no_update_and_may_be_killed() {
 async fn racing_processes_on_mysql_lose_no_update_and_may_be_killed() {
     let database = mariadb::Database::create(&services::url("mariadb")).unwrap();
     processes_race(&database.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn racing_processes_on_redis_lose_no_update_and_may_be_killed() {
+    let prefix = Prefix::new(&services::url("redis"));
+    processes_race(&prefix.url()).await;
 }
 
 #[tokio::test]
@@ -436,7 +448,10 @@ async fn sequence(stores: &[Store; 2]) -> Value {
         );
     }
     let mut forks = Vec::new();
-    for fork in stores[0].all_logs(&LogPrefix::parse("acme/fork").unwrap()).await.unwrap() {
+    // The order of a listing is the system's own.
+    let mut named = stores[0].all_logs(&LogPrefix::parse("acme/fork").unwrap()).await.unwrap();
+    named.sort();
+    for fork in named {
         forks.push((fork.to_string(), shown(&stores[0].log(fork).state().await.unwrap())));
     }
     let mut histories = Vec::new();
@@ -469,7 +484,6 @@ async fn one_sequence_comes_to_the_same_state_on_every_system() {
     let database = Database::create(&services::url("postgres")).unwrap();
     let mysql = mariadb::Database::create(&services::url("mariadb")).unwrap();
     let at = |name: &str| format!("{name}:{}", folder.path().join(name).display());
-    let servers = [database.url(), mysql.url(), buckets::s3(), buckets::gcs(), buckets::azure()];
     let memory = icecore::open("memory:").await.unwrap();
     let expected = sequence(&[memory.clone(), memory]).await;
     let answers = expected["answers"].as_array().unwrap();
@@ -477,6 +491,9 @@ async fn one_sequence_comes_to_the_same_state_on_every_system() {
     let last = expected["states"].as_array().unwrap().last().unwrap();
     assert!(last["documents"].as_array().unwrap().len() > 20, "{last}");
 
+    let prefix = Prefix::new(&services::url("redis"));
+    let servers =
+        [database.url(), mysql.url(), prefix.url(), buckets::s3(), buckets::gcs(), buckets::azure()];
     for url in [at("file"), at("sqlite")].into_iter().chain(servers) {
         let store = icecore::open(&url).await.unwrap();
         // The directory is written through one store.

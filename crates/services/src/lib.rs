@@ -19,6 +19,7 @@ pub mod moto;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod proxy;
+pub mod redis;
 
 /// What fails here says what to do about it.
 pub type Result<T = ()> = std::result::Result<T, String>;

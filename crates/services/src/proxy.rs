@@ -39,6 +39,8 @@ pub struct Proxy {
 struct State {
     inner: Mutex<Inner>,
     changed: Condvar,
+    /// Where new connections lead.
+    server: Mutex<String>,
 }
 
 #[derive(Debug, Default)]
@@ -80,14 +82,14 @@ impl Proxy {
         let failed = |error: std::io::Error| format!("starting a proxy: {error}");
         let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let state = Arc::new(State::default());
-        let (accepting, server) = (Arc::clone(&state), server.to_owned());
+        let state = Arc::new(State { server: Mutex::new(server.to_owned()), ..State::default() });
+        let accepting = Arc::clone(&state);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 if accepting.lock().is_over {
                     return;
                 }
-                connect(&accepting, client, &server);
+                connect(&accepting, client);
             }
         });
         Ok(Self { address, state })
@@ -127,6 +129,13 @@ impl Proxy {
         self.state.lock().is_down = false;
     }
 
+    /// Cuts every connection, and leads new ones to another server: a name that stands for who is the primary now.
+    pub fn lead_to(&self, server: &str) {
+        server.clone_into(&mut self.state.server.lock().unwrap_or_else(PoisonError::into_inner));
+        self.down();
+        self.up();
+    }
+
     /// Refuses new connections, and leaves those that are there.
     pub fn refuse(&self) {
         self.state.lock().is_down = true;
@@ -160,10 +169,11 @@ fn cut(inner: &mut Inner) {
     }
 }
 
-fn connect(state: &Arc<State>, client: TcpStream, server: &str) {
+fn connect(state: &Arc<State>, client: TcpStream) {
     if state.lock().is_down {
         return;
     }
+    let server = state.server.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let Ok(server) = TcpStream::connect(server) else { return };
     let copies = (client.try_clone(), server.try_clone(), client.try_clone(), server.try_clone());
     let (Ok(from_client), Ok(to_server), Ok(client_end), Ok(server_end)) = copies else { return };
