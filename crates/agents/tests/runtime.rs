@@ -10,6 +10,7 @@ use icecore_agents::{Kind, Pause, Tenant};
 use icecore_embedded::Memory;
 use icecore_layers::{Fate, Fault};
 use icecore_log::{Backend, Clock, Entry, EntryId, ErrorKind, Event, Timestamp};
+use icecore_store::retention::{Keep, Trim};
 use icecore_store::state::Json;
 use icecore_store::{Log, Settings, Store};
 
@@ -188,6 +189,33 @@ async fn a_feed_is_what_is_behind_the_cursor_and_the_newest_of_that() {
     }
     let unknown = Query { after: Some(EntryId::new("none").unwrap()), ..Query::default() };
     assert_eq!(ids(&log, unknown).await.len(), all.len());
+}
+
+#[tokio::test]
+async fn a_feed_of_a_log_that_was_trimmed_is_what_is_left_of_what_was_told() {
+    let fault = faulty();
+    let store = store(&fault);
+    let log = store.log(tenant().log(Kind::Updates, b"s").unwrap());
+    for number in 0..20 {
+        let entry = Entry::new(Event::new("told", "1")).with_id(EntryId::new(number.to_string()).unwrap());
+        log.append(entry).await.unwrap();
+    }
+    let keep = Keep { commits: Some(5), ..Keep::default() };
+    log.trim(&Trim { keep, ..Trim::default() }).await.unwrap();
+
+    let left: Vec<_> = (15..20).map(|number| number.to_string()).collect();
+    let after = |id: &str| Query { after: Some(EntryId::new(id).unwrap()), ..Query::default() };
+    assert_eq!(ids(&log, Query::default()).await, left);
+    assert_eq!(ids(&log, Query { limit: Some(2), ..Query::default() }).await, left[3..]);
+    assert_eq!(ids(&log, after("17")).await, left[3..]);
+    // Its place is gone, but that it was there is known: what is left came behind it.
+    assert_eq!(ids(&log, after("3")).await, left);
+    assert!(
+        log.append(Entry::new(Event::new("told", "1")).with_id(EntryId::new("3").unwrap()))
+            .await
+            .unwrap()
+            .repeated
+    );
 }
 
 /// A store, as one that is opened when it is first used.

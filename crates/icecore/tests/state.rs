@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
+use icecore::retention::{Keep, Pace, Trim};
 use icecore::{
     At, Changes, Condition, EntryId, Error, Event, Json, Log, LogId, LogPrefix, Merge, State, Store, Version,
 };
@@ -96,7 +97,10 @@ async fn check_merged(
 }
 
 async fn check(store: &Store, acknowledged: &[String], tried: &[String], what: &str) {
-    let state = log(store, "shared").state().await.unwrap();
+    let shared = log(store, "shared");
+    let state = shared.state().await.unwrap();
+    assert!(shared.head().await.unwrap().unwrap().boundary > Version(0), "{what}: it was trimmed");
+    assert!(shared.replay(|_| ()).await.unwrap().is_same, "{what}");
     let (count, names): (usize, Vec<String>) =
         (read(&state, "count").unwrap(), read(&state, "names").unwrap());
     let members: Map<String, Value> = read(&state, "members").unwrap();
@@ -120,6 +124,13 @@ async fn change(log: &Log, name: &str) -> icecore::Result<()> {
     if name.contains(MERGES) { merge(log, name).await } else { add(log, name).await }
 }
 
+/// In the middle of it all what came before goes: nothing of what the documents are, and no id, depends on it.
+async fn shorten(log: &Log) {
+    let keep = Keep { commits: Some(10), ..Keep::default() };
+    log.trim(&Trim { keep, ..Trim::default() }).await.unwrap();
+    log.store().maintain_once(Pace::default(), |_| ()).await.unwrap();
+}
+
 /// Each store's tasks at once, each with its transactions one after the other.
 async fn race(
     stores: &[Store],
@@ -138,6 +149,9 @@ async fn race(
                     told("try", &name);
                     change(&log, &name).await.unwrap();
                     told("ack", &name);
+                    if round == each / 2 {
+                        shorten(&log).await;
+                    }
                 }
             });
         }

@@ -62,6 +62,10 @@ impl Moments {
                         Ok(page) if page.is_empty() => break,
                         Ok(page) => {
                             let events = page.into_iter().flat_map(RecordedCommit::into_events);
+                            // What a trim left of its own, and the end of a log, are nothing that happened in it.
+                            let is_ours =
+                                |kind: &str| kind.starts_with("icecore.base") || kind == "icecore.sealed";
+                            let events = events.filter(|event| !is_ours(&event.event.kind));
                             moments.extend(events.map(|event| Moment::new(&id, event)));
                         }
                         Err(error) if error.kind() == ErrorKind::Corrupt => {
