@@ -44,11 +44,15 @@ def _url(place: str) -> str:
             return f"sqlite:{_folder()}/store.db"
         case "postgres":
             return f"{_server('postgres')}?schema=contract_{secrets.token_hex(4)}"
+        case "mysql":
+            return _server("mariadb")
+        case "redis":
+            return f"{_server('redis')}?prefix=contract-{secrets.token_hex(4)}"
         case "s3":
             os.environ.update(AWS_ACCESS_KEY_ID="any", AWS_SECRET_ACCESS_KEY="any", AWS_REGION="us-east-1")
             endpoint = _server("s3").replace(":", "%3A").replace("/", "%2F")
             return f"s3://{MOTO_BUCKET}/contract-{secrets.token_hex(4)}?endpoint={endpoint}&allow_http=true"
-    raise RuntimeError(f"ICECORE_CONTRACT_PLACE={place}: memory, file, sqlite, postgres or s3")
+    raise RuntimeError(f"ICECORE_CONTRACT_PLACE={place}: memory, file, sqlite, postgres, mysql, redis or s3")
 
 
 @cache
