@@ -358,6 +358,23 @@ async fn a_snapshot_that_comes_late_does_not_outlive_its_log() {
     assert_eq!(backend.list_blobs(&id(), "").await.unwrap(), []);
 }
 
+#[tokio::test]
+async fn an_id_run_that_comes_late_does_not_outlive_its_log() {
+    let backend: Arc<dyn Backend> = Arc::new(Memory::default());
+    let paused = Paused::at_a_blob(&backend);
+    let log = open(&(Arc::clone(&paused) as Arc<dyn Backend>), |settings| settings.id_run_ids = 8);
+    for number in 0..8 {
+        log.append(with_id(number)).await.unwrap();
+    }
+    paused.reached().await;
+
+    open(&backend, by_count(NEVER)).store().delete_log(&id()).await.unwrap();
+    paused.go();
+    land().await;
+
+    assert_eq!(backend.list_blobs(&id(), "").await.unwrap(), []);
+}
+
 /// A fail-over may lose the base and keep what was said in the other log.
 #[tokio::test]
 async fn a_trim_whose_base_was_lost_writes_another() {
