@@ -84,6 +84,9 @@ async def test_policies_are_applied_and_a_deleted_log_is_gone(tmp_path: Path) ->
         assert await store.retention.remove_policy("acme/")
         with pytest.raises(icecore.InvalidError):
             await store.retention.set_policy("acme/", keep_for=timedelta(days=-1))
+        # Never less is kept than was asked for.
+        await store.retention.set_policy("other/", keep_for=timedelta(milliseconds=1))
+        assert (await store.retention.policies())[-1] == Policy("other/", None, timedelta(seconds=1))
         assert await store.retention.delete_log("acme/session/s-2") == 21
         with pytest.raises(icecore.NotFoundError, match="deleted"):
             await store.log("acme/session/s-2").state()

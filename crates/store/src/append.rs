@@ -190,9 +190,12 @@ impl Log {
     }
 
     /// As the last commit of the log, which stands on its own: all that came before it may go.
-    pub(crate) async fn enqueue_seal(&self, entry: Entry) -> Result<Enqueued> {
+    ///
+    /// If a version is named, only if the log ends there.
+    pub(crate) async fn enqueue_seal(&self, entry: Entry, behind: Option<Version>) -> Result<Enqueued> {
         let flags = Flags { base: true, seal: true };
-        self.enqueue_sealed(self.seal_ours(entry)?, Expect::Any, flags).await
+        let expect = behind.map_or(Expect::Any, Expect::Version);
+        self.enqueue_sealed(self.seal_ours(entry)?, expect, flags).await
     }
 
     /// What changes make of this state, on the condition that the log still ends there.

@@ -11,7 +11,7 @@ use icecore_log::{BlobId, Error, ErrorKind, Hash, Incarnation, LogId, Result, Ve
 
 use crate::appender::{Active, Known, State};
 use crate::ids::{Content, Hit};
-use crate::{Inner, lock};
+use crate::{Inner, Store, lock};
 
 const MAGIC: &[u8; 8] = b"ICEIDS01";
 const HEAD: u64 = 8 + 8 + 8 + 8 + 8;
@@ -240,6 +240,10 @@ pub(crate) fn keep_up(inner: &Arc<Inner>, active: &Arc<Active>, state: &mut Mute
             // It is tried again after a later commit.
             return;
         };
+        // Of no use to a log that was deleted meanwhile, which is to leave nothing. If it cannot be told now, another delete takes it.
+        if let Ok(true) = Store(Arc::clone(&inner)).log(active.id.clone()).clear_if_deleted().await {
+            return;
+        }
         let Some(runs) = lock(&active.state).ids.end_run(run) else {
             return;
         };

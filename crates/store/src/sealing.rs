@@ -66,8 +66,10 @@ impl State {
             let Some(mut pending) = batch.join_twin(log, pending) else {
                 continue;
             };
-            // A condition is checked against a head that is decided, so it can only be the first of its commit.
-            if !batch.chosen.is_empty() && (batch.is_full(inner, &pending) || pending.expect != Expect::Any) {
+            // A condition is checked against a head that is decided, so it can only be the first of its commit. And a seal stays when
+            // the log goes: what somebody else appended must not stay with it.
+            let is_first = pending.expect != Expect::Any || pending.flags.seal;
+            if !batch.chosen.is_empty() && (batch.is_full(inner, &pending) || is_first) {
                 self.put_back(pending);
                 break;
             }

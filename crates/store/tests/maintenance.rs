@@ -3,6 +3,8 @@
 
 #[path = "support/mortal.rs"]
 mod mortal;
+#[path = "support/paused.rs"]
+mod paused;
 mod support;
 
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use icecore_store::retention::{Applied, Hold, On, Pace, Policy};
 use icecore_store::state::Json;
 use icecore_store::{Log, Store};
 use mortal::Mortal;
+use paused::Paused;
 use support::ManualClock;
 
 const HOUR: i64 = 3_600_000_000_000;
@@ -270,4 +273,77 @@ async fn icecore_s_own_logs_stay_short() {
     let own = store.log(LogId::new("_", "icecore", "retention").unwrap());
     assert!(boundary(&own).await >= 500);
     assert_eq!(store.retention().unwrap().holds().await.unwrap().len(), 1);
+}
+
+/// What was trimmed yesterday is due before the log that was deleted today: its sweep was taken for the last.
+#[tokio::test]
+async fn what_was_closed_last_is_swept_also_if_something_was_before() {
+    let world = World::new();
+    let paused = Paused::new(&world.backend, i64::MAX);
+    // When the log is deleted; then of what was closed before; then of this; and never again.
+    *paused.sweeps.lock().unwrap() = Some([0, 5, 0, 15].into());
+    let store = world.store_on(Arc::clone(&paused) as Arc<dyn Backend>);
+    put(&log(&store, "a"), 0..20).await;
+    store.delete_log(log(&store, "a").id()).await.unwrap();
+
+    let mut swept = Vec::new();
+    for _ in 0..4 {
+        world.pass(8);
+        swept.push(store.maintain_once(PACE, |_| ()).await.unwrap().unwrap().swept);
+    }
+
+    assert_eq!(swept, [5, 0, 15, 0]);
+    let own = store.log(LogId::new("_", "icecore", "retention").unwrap());
+    let notes = async || own.state().await.unwrap().documents("sweep/").count();
+    assert_eq!(notes().await, 1);
+    world.pass(30);
+    store.maintain_once(PACE, |_| ()).await.unwrap().unwrap();
+    assert_eq!(notes().await, 0, "it is not looked for for ever");
+}
+
+/// Somebody whose clock was a year ahead kept all others from it for a year.
+#[tokio::test]
+async fn a_lease_of_a_clock_that_was_wrong_counts_for_nothing() {
+    let world = World::new();
+    let mortal = Mortal::new(&world.backend, 1, true);
+    world.pass(9_000);
+    world.store_on(mortal as Arc<dyn Backend>).maintain_once(PACE, |_| ()).await.unwrap_err();
+    world.pass(-9_000);
+
+    assert!(world.store().maintain_once(PACE, |_| ()).await.unwrap().is_some());
+}
+
+/// A pass over many logs takes long, and may be one of a policy that is no more.
+#[tokio::test]
+async fn a_policy_that_is_taken_back_takes_nothing_more() {
+    let world = World::new();
+    let store = world.store();
+    for number in 0..1_100 {
+        put(&log(&store, &format!("s{number:04}")), 0..3).await;
+    }
+    let retention = store.retention().unwrap();
+    retention.set_policy(&Policy { keep_commits: Some(1), ..policy("acme/") }).await.unwrap();
+    let paused = Paused::new(&world.backend, 5_000);
+    let other = world.store_on(Arc::clone(&paused) as Arc<dyn Backend>);
+    let pass = tokio::spawn(async move { other.maintain_once(PACE, |_| ()).await.unwrap().unwrap() });
+    paused.reached().await;
+
+    retention.remove_policy(&LogPrefix::parse("acme/").unwrap()).await.unwrap();
+    paused.go();
+    let done = pass.await.unwrap();
+
+    // What was listed before is gone through.
+    assert!((1..=1_000).contains(&done.trimmed), "{done:?}");
+}
+
+#[tokio::test]
+async fn a_policy_never_keeps_less_than_it_was_given() {
+    let world = World::new();
+    let retention = world.store().retention().unwrap();
+    let (keep_for, idle) = (Some(Duration::from_millis(1)), Some(Duration::from_millis(1_001)));
+    retention.set_policy(&Policy { keep_for, delete_idle_for: idle, ..policy("acme/") }).await.unwrap();
+
+    let found = retention.policies().await.unwrap().remove(0);
+
+    assert_eq!((found.keep_for, found.delete_idle_for.unwrap().as_secs()), (Some(Duration::from_secs(1)), 2));
 }

@@ -126,14 +126,22 @@ async fn what_a_trim_took_is_told_as_it_is_by_then() {
     assert_eq!(told(&mut watch).await, [(4, None)]);
 }
 
+/// Whoever drops bodies writes a base first: who watches and comes later goes on from that.
 #[tokio::test]
-async fn a_commit_whose_body_was_dropped_is_an_error_that_names_it() {
-    let store = store(&faulty());
-    let log = log(&store);
-    let mut watch = changed_since(&log).await;
+async fn a_commit_whose_body_was_dropped_is_an_error_that_names_it_unless_a_base_is_behind() {
+    let backend = faulty();
+    let (ours, theirs) = (store(&backend), store(&backend));
+    let (log, other) = (log(&ours), log(&theirs));
+    log.put("cart", json("1")).await.unwrap();
+    let mut watch = other.watch("cart");
+    assert_eq!(told(&mut watch).await, [is(1, "1")]);
+    log.put("cart", json("2")).await.unwrap();
+    log.state().await.unwrap();
 
-    store.backend().drop_bodies(log.id(), &[Version(2)]).await.unwrap();
+    ours.backend().drop_bodies(log.id(), &[Version(2)]).await.unwrap();
 
     let error = watch.next().await.unwrap_err();
     assert_eq!((error.kind(), error.fact("version")), (ErrorKind::NotFound, Some("2")));
+    log.write_base().await.unwrap();
+    assert_eq!(told(&mut watch).await, [is(3, "2")]);
 }

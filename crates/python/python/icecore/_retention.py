@@ -108,7 +108,8 @@ class Retention:
 def _seconds(age: timedelta | None) -> int | None:
     if age is not None and age < timedelta():
         raise InvalidError("a length of time is not negative")
-    return None if age is None else age // timedelta(seconds=1)
+    # Never less than was asked for.
+    return None if age is None else -(-age // timedelta(seconds=1))
 
 
 def _age(seconds: int | None) -> timedelta | None:

@@ -1,6 +1,8 @@
 //! The seal: the only end of a log. Whoever wants to write the next commit must have read it.
 
-use icecore_log::{Entry, Error, ErrorKind, Event, Head, Header, LogId, PageLimit, Result, Swept, Version};
+use icecore_log::{
+    BlobId, Entry, Error, ErrorKind, Event, Head, Header, LogId, PageLimit, Result, Swept, Version,
+};
 
 use crate::retention::{self, hold::Intent};
 use crate::{Log, Store};
@@ -28,50 +30,91 @@ impl Store {
     /// [`NotFound`](ErrorKind::NotFound) if it has no commit; [`Refused`](ErrorKind::Refused) if somebody holds it, or it is still being
     /// read by this process; else as [`Log::append`].
     pub async fn delete_log(&self, id: &LogId) -> Result<Deleted> {
+        let deleted = self.delete_log_at(id, None).await?;
+        deleted.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, "deleting a log").with("log", id).advise("There is no such log")
+        })
+    }
+
+    /// As [`Store::delete_log`]; if a version is named, only if the log ends there: else somebody has used it since. `None` if it does not,
+    /// or there is no such log.
+    pub(super) async fn delete_log_at(&self, id: &LogId, head: Option<Version>) -> Result<Option<Deleted>> {
         if retention::is_own(id) {
             return Err(Error::new(ErrorKind::Refused, "deleting a log")
                 .with("log", id)
                 .advise("It is Icecore's own: what is held, and what is kept, is in it"));
         }
         let log = self.log(id.clone());
-        let Some(head) = log.raw_head().await? else {
-            return Err(Error::new(ErrorKind::NotFound, "deleting a log")
-                .with("log", id)
-                .advise("There is no such log"));
-        };
-        let repeated = is_deleted(&log.decode(&head)?);
+        let Some(found) = log.raw_head().await? else { return Ok(None) };
+        let (repeated, intent) = (is_deleted(&log.decode(&found)?), Intent::all(head));
         if !repeated {
             log.wait_for_readers(Version(u64::MAX)).await?;
-            self.retention()?.begin(id, &Intent::all()).await?;
+            self.retention()?.begin(id, &intent).await?;
         }
-        let (seal, swept) = log.seal_and_clear().await?;
-        self.retention()?.end(id, &Intent::all()).await?;
-        Ok(Deleted { seal, swept, repeated })
+        let sealed = log.seal_and_clear(head).await?;
+        self.retention()?.end(id, &intent).await?;
+        Ok(sealed.map(|(seal, swept)| Deleted { seal, swept, repeated }))
     }
 }
 
 /// A seal that is a base holds nothing, and nothing before it is needed.
-fn is_deleted(header: &Header) -> bool {
+pub(crate) fn is_deleted(header: &Header) -> bool {
     header.flags.seal && header.flags.base
 }
 
+pub(crate) fn deleted(log: &LogId, seal: Version) -> Error {
+    Error::new(ErrorKind::NotFound, "reading a log's state")
+        .with("log", log)
+        .with("sealed_at", seal)
+        .advise("The log was deleted")
+}
+
 impl Log {
-    /// Ends the log, if it has not ended, and deletes what can be deleted.
-    pub(super) async fn seal_and_clear(&self) -> Result<(Version, Swept)> {
-        let seal = match self.raw_head().await? {
-            Some(head) if is_deleted(&self.decode(&head)?) => head.version,
-            _ => {
-                let event = Event::new(SEALED, r#"{"because":"deleted"}"#);
-                self.enqueue_seal(Entry::new(event)).await?.receipt().await?.version
-            }
-        };
+    /// Ends the log, if it has not ended, and deletes what can be deleted. `None` if it has gone on from where it was to end, or there is
+    /// no such log.
+    pub(super) async fn seal_and_clear(&self, only_at: Option<Version>) -> Result<Option<(Version, Swept)>> {
+        let Some(seal) = self.end_it(only_at).await? else { return Ok(None) };
         let backend = &self.store.0.backend;
         backend.close(&self.id, seal.previous()).await?;
         let swept = backend.sweep(&self.id).await?;
-        for blob in backend.list_blobs(&self.id, "").await? {
-            backend.delete_blob(&icecore_log::BlobId::new(self.id.clone(), &blob.name)?).await?;
+        self.clear_blobs().await?;
+        Ok(Some((seal, swept)))
+    }
+
+    /// The version of the seal, which is written if there is none.
+    async fn end_it(&self, only_at: Option<Version>) -> Result<Option<Version>> {
+        let Some(head) = self.raw_head().await? else { return Ok(None) };
+        if is_deleted(&self.decode(&head)?) {
+            return Ok(Some(head.version));
         }
-        Ok((seal, swept))
+        let event = Event::new(SEALED, r#"{"because":"deleted"}"#);
+        let error = match self.enqueue_seal(Entry::new(event), only_at).await?.receipt().await {
+            Ok(receipt) => return Ok(Some(receipt.version)),
+            Err(error) => error,
+        };
+        // Somebody else may have been first with the same.
+        match self.raw_head().await? {
+            Some(head) if is_deleted(&self.decode(&head)?) => Ok(Some(head.version)),
+            _ if error.kind() == ErrorKind::Conflict => Ok(None),
+            _ => Err(error),
+        }
+    }
+
+    async fn clear_blobs(&self) -> Result<()> {
+        let backend = &self.store.0.backend;
+        for blob in backend.list_blobs(&self.id, "").await? {
+            backend.delete_blob(&BlobId::new(self.id.clone(), &blob.name)?).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what was written beside the log while somebody deleted it. Whoever writes a blob calls it then: either they see the seal, or
+    /// whoever sealed the log sees the blob.
+    pub(crate) async fn clear_if_deleted(&self) -> Result<bool> {
+        match self.raw_head().await? {
+            Some(head) if is_deleted(&self.decode(&head)?) => self.clear_blobs().await.map(|()| true),
+            _ => Ok(false),
+        }
     }
 
     /// The header of the head.
@@ -80,14 +123,7 @@ impl Log {
     /// [`NotFound`](ErrorKind::NotFound) if the log was deleted.
     pub(crate) fn living(&self, head: &Head) -> Result<Header> {
         let header = self.decode(head)?;
-        if is_deleted(&header) { Err(self.deleted(&header)) } else { Ok(header) }
-    }
-
-    fn deleted(&self, seal: &Header) -> Error {
-        Error::new(ErrorKind::NotFound, "reading a log's state")
-            .with("log", &self.id)
-            .with("sealed_at", seal.version)
-            .advise("The log was deleted")
+        if is_deleted(&header) { Err(deleted(&self.id, header.version)) } else { Ok(header) }
     }
 
     /// Calls for each commit from one version to another with its bytes, header and body, as the headers say.

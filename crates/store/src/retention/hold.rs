@@ -60,17 +60,31 @@ struct Stored {
 
 /// What is about to be taken of a log.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Intent {
     /// Through here; all of it, if the log is to be deleted.
     pub through: u64,
     /// Only the bodies of commits of these kinds of events, if any are named.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub kinds: BTreeSet<String>,
+    /// Only if the log still ends there, if that is said: nobody has used it since that was decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<u64>,
 }
 
 impl Intent {
-    pub fn all() -> Self {
-        Self { through: u64::MAX, kinds: BTreeSet::new() }
+    /// Of all through a version, or of the bodies of these kinds.
+    pub fn of(through: Version, kinds: &BTreeSet<String>) -> Self {
+        Self { through: through.0, kinds: kinds.clone(), head: None }
+    }
+
+    /// Of the whole log, whatever it is by then, or as long as it ends at this version.
+    pub fn all(head: Option<Version>) -> Self {
+        Self { through: u64::MAX, kinds: BTreeSet::new(), head: head.map(|head| head.0) }
+    }
+
+    pub fn is_all(&self) -> bool {
+        self.through == u64::MAX && self.kinds.is_empty()
     }
 }
 
@@ -85,7 +99,7 @@ impl Retention {
     /// has read so far sets its hold anew.
     ///
     /// # Errors
-    /// [`Refused`](ErrorKind::Refused) if what is to be held was trimmed already: then what is left is held.
+    /// [`Refused`](ErrorKind::Refused) if what is to be held was trimmed already: then what is left is held; or if the log was deleted.
     /// [`Invalid`](ErrorKind::Invalid) if the name is empty or has more than 256 bytes; else as [`Log::transact`](crate::Log::transact).
     pub async fn hold(&self, name: &str, hold: &Hold) -> Result<()> {
         if name.is_empty() || name.len() > NAME_BYTES_MAX {
@@ -95,8 +109,14 @@ impl Retention {
         }
         self.set(name, hold).await?;
         // What was taken before is seen by now; nothing was between.
-        if let (On::Log(log), Some(from)) = (&hold.on, hold.from)
-            && let Some(head) = self.log.store.log(log.clone()).raw_head().await?
+        let On::Log(log) = &hold.on else { return Ok(()) };
+        let of = self.log.store.log(log.clone());
+        let Some(head) = of.raw_head().await? else { return Ok(()) };
+        if let Err(deleted) = of.living(&head) {
+            return Err(Error::new(ErrorKind::Refused, "holding history").because(deleted).with("log", log));
+        }
+        // Version 0 is all that is left, as none.
+        if let Some(from) = hold.from.filter(|from| *from > Version::ZERO)
             && head.boundary >= from
         {
             let left = head.boundary.next();
@@ -117,7 +137,7 @@ impl Retention {
             |state| {
                 let against =
                     |(log, intent): &(LogId, Intent)| hold.on.is_of(log) && from.0 <= intent.through;
-                intents(state).filter(against).collect()
+                found(state, against)
             },
             |_| Ok(Changes::new().put(key(name), json.clone())),
         )
@@ -127,14 +147,14 @@ impl Retention {
     /// Makes changes once nothing is against them: what somebody began to take is taken first, since whoever began it may be gone.
     async fn unless(
         &self,
-        against: impl Fn(&State) -> Vec<(LogId, Intent)>,
+        against: impl Fn(&State) -> Result<Vec<(LogId, Intent)>>,
         mut changes: impl FnMut(&State) -> Result<Changes>,
     ) -> Result<()> {
         loop {
             let mut found = Vec::new();
             self.log
                 .transact(|state| {
-                    found = against(state);
+                    found = against(state)?;
                     if found.is_empty() { changes(state) } else { Ok(Changes::new()) }
                 })
                 .await?;
@@ -179,7 +199,7 @@ impl Retention {
     pub(super) async fn begin(&self, log: &LogId, intent: &Intent) -> Result<()> {
         let others = |(of, other): &(LogId, Intent)| of == log && other != intent;
         self.unless(
-            |state| intents(state).filter(others).collect(),
+            |state| found(state, others),
             |state| {
                 self.check_in(state, log, intent)?;
                 Ok(Changes::new().put(intent_key(log), Json::of(intent)?))
@@ -211,7 +231,8 @@ impl Retention {
     pub(super) async fn end(&self, log: &LogId, intent: &Intent) -> Result<()> {
         let is_swept = self.log.store.0.capabilities.native_close || !intent.kinds.is_empty();
         let change = |state: &State| {
-            if !intents(state).any(|(of, other)| of == *log && other == *intent) {
+            let is_same = |found: &Document| found.read::<Intent>().is_ok_and(|other| other == *intent);
+            if !state.get(&intent_key(log)).is_some_and(is_same) {
                 return Ok(Changes::new());
             }
             let changes = Changes::new().delete(intent_key(log));
@@ -230,20 +251,22 @@ impl Retention {
         Ok(state.documents(SWEEPS).filter_map(read).collect())
     }
 
-    /// It was swept, unless more was closed meanwhile.
-    pub(super) async fn swept(&self, log: &LogId, since: Timestamp) -> Result<()> {
+    /// It was swept, unless more was closed meanwhile: it is over, or counts as closed at another time.
+    pub(super) async fn swept(&self, log: &LogId, since: Timestamp, left: Option<Timestamp>) -> Result<()> {
         let is_same = |state: &State| {
             state.get(&sweep_key(log)).is_some_and(|document| document.read::<i64>().ok() == Some(since.0))
         };
-        let delete = |state: &State| {
-            Ok(if is_same(state) { Changes::new().delete(sweep_key(log)) } else { Changes::new() })
+        let change = |state: &State| match left {
+            _ if !is_same(state) => Ok(Changes::new()),
+            Some(since) => Ok(Changes::new().put(sweep_key(log), Json::of(&since.0)?)),
+            None => Ok(Changes::new().delete(sweep_key(log))),
         };
-        self.log.transact(delete).await.map(drop)
+        self.log.transact(change).await.map(drop)
     }
 
     /// What somebody began to take, and may have left.
     pub(super) async fn begun(&self) -> Result<Vec<(LogId, Intent)>> {
-        Ok(intents(&*self.log.state().await?).collect())
+        found(&*self.log.state().await?, |_| true)
     }
 
     /// Takes what was begun to be taken: it was decided then.
@@ -306,17 +329,27 @@ pub(super) fn is_held(error: &Error) -> bool {
 
 fn holds(state: &State) -> impl Iterator<Item = Result<(String, Hold)>> {
     state.documents(HOLDS).map(|(key, document)| {
-        let name = key.trim_start_matches(HOLDS).to_owned();
+        let name = key.strip_prefix(HOLDS).unwrap_or(key).to_owned();
         // One that cannot be read must not be taken for none.
         let hold = document.read::<Stored>().and_then(Stored::read);
         hold.map(|hold| (name.clone(), hold)).map_err(|error| error.with("hold", name))
     })
 }
 
-fn intents(state: &State) -> impl Iterator<Item = (LogId, Intent)> {
-    state.documents(INTENTS).filter_map(|(key, document)| {
-        Some((LogId::parse(key.strip_prefix(INTENTS)?).ok()?, document.read().ok()?))
-    })
+/// What is being taken, as far as it is asked for.
+fn found(state: &State, is_it: impl Fn(&(LogId, Intent)) -> bool) -> Result<Vec<(LogId, Intent)>> {
+    let intents = state.documents(INTENTS).map(|(key, document)| {
+        let log = LogId::parse(key.strip_prefix(INTENTS).unwrap_or(key));
+        // One that cannot be read must not be taken for none: a hold would be promised what is just being taken.
+        let intent = log.and_then(|log| Ok((log, document.read()?)));
+        intent.map_err(|error| {
+            Error::new(ErrorKind::Corrupt, "reading what is being trimmed")
+                .because(error)
+                .with("document", key)
+                .advise("It does not say what is taken: write it anew, or delete it if nobody is trimming that log")
+        })
+    });
+    intents.filter(|intent| intent.as_ref().map_or(true, &is_it)).collect()
 }
 
 fn held(log: &LogId, name: &str, hold: &Hold) -> Error {

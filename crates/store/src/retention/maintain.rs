@@ -80,6 +80,8 @@ const LEASE: &str = "lease";
 const LEASED_FOR: Duration = Duration::from_secs(60);
 /// A sweep that found nothing to delete for so long has nothing to delete.
 const SWEPT_AFTER: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// But what was closed before may be swept long before what was closed last: it is gone on with for so long.
+const SWEPT_ON: Duration = Duration::from_secs(25 * 60 * 60);
 const LOGS_A_PAGE: usize = 1_000;
 
 impl Store {
@@ -99,11 +101,12 @@ impl Store {
         let mut done = Maintained::default();
         self.finish_others(&mut done).await?;
         self.sweep_closed(&mut done).await?;
-        let policies = self.retention()?.policies().await?;
-        turn.begin(&policies);
+        turn.begin(&self.retention()?.policies().await?);
         let mut next = Instant::now();
         while let Some((prefix, cursor)) = turn.place()? {
             let page = self.logs(&prefix, cursor, LOGS_A_PAGE).await?;
+            // A pass may take hours, and somebody may want to keep more by then.
+            let policies = self.retention()?.policies().await?;
             for log in page.logs {
                 if !turn.renew().await? {
                     return Ok(None);
@@ -193,9 +196,13 @@ impl Store {
             match self.0.backend.sweep(&log).await {
                 Ok(swept) => {
                     done.swept += swept.commits;
-                    let is_over = self.now().since(since) > SWEPT_AFTER;
-                    if swept.commits > 0 || is_over {
-                        retention.swept(&log, since).await?;
+                    let (now, all_but_the_end) = (self.now(), SWEPT_AFTER - SWEPT_ON);
+                    let age = now.since(since);
+                    if age > SWEPT_AFTER {
+                        retention.swept(&log, since, None).await?;
+                    } else if swept.commits > 0 && age < all_but_the_end {
+                        let since_then = policy::before(now, all_but_the_end);
+                        retention.swept(&log, since, Some(since_then)).await?;
                     }
                 }
                 Err(error) => done.fail(error.with("log", &log)),
@@ -263,7 +270,9 @@ impl Turn {
         let mut taken = None;
         log.transact(|state| {
             let lease = Lease::of(state)?;
-            taken = (lease.until <= log.store.now().0).then_some(lease.left);
+            // One that lasts longer than any is of a clock that was wrong.
+            let (now, last) = (log.store.now(), log.store.now().after(2 * LEASED_FOR));
+            taken = (lease.until <= now.0 || lease.until > last.0).then_some(lease.left);
             match &taken {
                 Some(left) => Lease::until(&log, &holder, left.clone()),
                 None => Ok(Changes::new()),

@@ -25,6 +25,7 @@ use icecore_log::{LogId, Result};
 use crate::{Log, Store};
 
 pub use end::Deleted;
+pub(crate) use end::{deleted, is_deleted};
 pub use hold::{Hold, On};
 pub use maintain::{Maintained, Maintenance, Pace};
 pub use plan::Keep;

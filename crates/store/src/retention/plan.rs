@@ -56,16 +56,24 @@ impl Log {
 
     /// The last version that is not among the newest commits that so many bytes hold.
     async fn behind_the_newest(&self, head: &Head, bytes: u64) -> Result<Version> {
-        let mut all = 0_u64;
-        self.each_size(head.boundary.next(), head.version, |_, size| all = all.saturating_add(size)).await?;
-        let mut through = head.boundary;
-        self.each_size(head.boundary.next(), head.version, |version, size| {
-            if all > bytes {
-                through = version;
+        loop {
+            let (mut all, mut counted, mut passed) = (0_u64, 0_u64, 0_u64);
+            self.each_size(head.boundary.next(), head.version, |_, size| {
+                (all, counted) = (all.saturating_add(size), counted + 1);
+            })
+            .await?;
+            let mut through = head.boundary;
+            self.each_size(head.boundary.next(), head.version, |version, size| {
+                if all > bytes {
+                    through = version;
+                }
+                (all, passed) = (all.saturating_sub(size), passed + 1);
+            })
+            .await?;
+            // If somebody trimmed it meanwhile, what went was counted among what is kept.
+            if passed == counted {
+                return Ok(through.min(head.version.previous()));
             }
-            all = all.saturating_sub(size);
-        })
-        .await?;
-        Ok(through.min(head.version.previous()))
+        }
     }
 }

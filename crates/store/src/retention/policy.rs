@@ -30,6 +30,7 @@ pub struct Policy {
 
 /// As it is stored, under its prefix. Times are in seconds.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Stored {
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_commits: Option<u64>,
@@ -82,7 +83,8 @@ impl Retention {
 pub(super) fn policies(state: &State) -> Result<Vec<Policy>> {
     let read = |(key, document): (&str, &crate::state::Document)| {
         let prefix = LogPrefix::parse(key.strip_prefix(POLICIES).unwrap_or_default())?;
-        Ok(document.read::<Stored>()?.read(prefix))
+        let stored = document.read::<Stored>().map_err(|error| error.with("policy", prefix.as_str()))?;
+        Ok(stored.read(prefix))
     };
     state.documents(POLICIES).map(read).collect()
 }
@@ -144,10 +146,9 @@ impl Log {
         if let Some(idle) = policy.delete_idle_for
             && self.last_used(&head).await? < before(now, idle)
         {
-            if !is_dry {
-                self.store.delete_log(&self.id).await?;
-            }
-            return Ok(Applied::Deleted);
+            // Not if somebody uses it just now.
+            let is_done = is_dry || self.store.delete_log_at(&self.id, Some(head.version)).await?.is_some();
+            return Ok(if is_done { Applied::Deleted } else { Applied::Nothing });
         }
         let Some(keep) = policy.keep_at(now) else { return Ok(Applied::Nothing) };
         if self.expendable(&head, &keep).await? == head.boundary && policy.kinds.is_empty() {
@@ -157,7 +158,7 @@ impl Log {
         if is_dry {
             return Ok(Applied::Trimmed(self.plan_trim(&trim).await?).unless_nothing());
         }
-        let intent = Intent { through: self.expendable(&head, &keep).await?.0, kinds: policy.kinds.clone() };
+        let intent = Intent::of(self.expendable(&head, &keep).await?, &policy.kinds);
         self.store.retention()?.check(&self.id, &intent).await?;
         // So that states go back about half as far as events.
         let is_base_old = self.decode(&head)?.base <= self.expendable(&head, &keep.half(now)).await?;
@@ -195,10 +196,10 @@ impl Stored {
     fn of(policy: &Policy) -> Self {
         Self {
             keep_commits: policy.keep_commits,
-            keep_for: policy.keep_for.map(|age| age.as_secs()),
+            keep_for: policy.keep_for.map(seconds),
             keep_bytes: policy.keep_bytes,
             kinds: policy.kinds.clone(),
-            delete_idle_for: policy.delete_idle_for.map(|age| age.as_secs()),
+            delete_idle_for: policy.delete_idle_for.map(seconds),
         }
     }
 
@@ -214,6 +215,11 @@ impl Stored {
     }
 }
 
-fn before(now: Timestamp, age: Duration) -> Timestamp {
+/// Whole seconds, and never less than was asked for.
+fn seconds(age: Duration) -> u64 {
+    age.as_secs().saturating_add(u64::from(age.subsec_nanos() > 0))
+}
+
+pub(super) fn before(now: Timestamp, age: Duration) -> Timestamp {
     Timestamp(now.0.saturating_sub(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX)))
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::Log;
 use crate::chain::Chain;
 use crate::retention::hold::Intent;
-use crate::retention::{Keep, running};
+use crate::retention::{Keep, is_deleted, running};
 use crate::snapshot;
 
 /// What is to go of a log.
@@ -70,7 +70,7 @@ impl Log {
             return Ok(planned);
         }
         let retention = self.store.retention()?;
-        let intent = Intent { through: through.0, kinds: trim.kinds.clone() };
+        let intent = Intent::of(through, &trim.kinds);
         // Looked at again when it is said what is to go: this only saves a base for nothing.
         retention.check(&self.id, &intent).await?;
         self.wait_for_readers(through).await?;
@@ -113,7 +113,9 @@ impl Log {
         planned.states_from = if planned.writes_base {
             head.version.next()
         } else {
-            self.base_behind(planned.through, head).await?
+            // Of some kinds bodies went, or will, and the boundary stays.
+            let gone = if planned.commits > 0 { through } else { planned.through };
+            self.base_behind(gone, head).await?
         };
         Ok(planned)
     }
@@ -159,10 +161,13 @@ impl Log {
 
     /// Takes what was said to be taken. Interrupted anywhere, it can be done again.
     pub(super) async fn take(&self, intent: &Intent) -> Result<Swept> {
-        if *intent == Intent::all() {
-            return Ok(self.seal_and_clear().await?.1);
+        if intent.is_all() {
+            let sealed = self.seal_and_clear(intent.head.map(Version)).await?;
+            return Ok(sealed.map_or_else(Swept::default, |(_, swept)| swept));
         }
-        let through = Version(intent.through);
+        let Some(through) = self.behind_which_is_a_base(Version(intent.through)).await? else {
+            return Ok(Swept::default());
+        };
         if !intent.kinds.is_empty() {
             return self.drop_kinds(through, &intent.kinds).await;
         }
@@ -171,8 +176,22 @@ impl Log {
         let backend = &self.store.0.backend;
         backend.close(&self.id, through).await?;
         let swept = backend.sweep(&self.id).await?;
-        self.delete_snapshots_before_the_base().await?;
+        if !self.clear_if_deleted().await? {
+            self.delete_snapshots_before_the_base().await?;
+        }
         Ok(swept)
+    }
+
+    /// As far of this as there is a base behind; `None` if the log is not there any more. A base was written before it was said what goes;
+    /// but a fail-over may have lost it, and without one all would be lost.
+    async fn behind_which_is_a_base(&self, through: Version) -> Result<Option<Version>> {
+        let Some(head) = self.raw_head().await? else { return Ok(None) };
+        let header = self.decode(&head)?;
+        if is_deleted(&header) {
+            return Ok(None);
+        }
+        let base = if header.base > through { header.base } else { self.write_base().await?.version };
+        Ok(Some(through.min(base.previous())))
     }
 
     /// Snapshots that are behind no base any more: no state is made of them.

@@ -9,6 +9,7 @@ use icecore_log::{
 use crate::chain::Chain;
 use crate::pages::Pages;
 use crate::read::Range;
+use crate::retention::{deleted, is_deleted};
 use crate::snapshot::Place;
 use crate::state::base;
 use crate::state::cache::Slot;
@@ -110,8 +111,25 @@ impl Log {
         }
     }
 
-    /// The state at the head that was just read.
+    /// The state at the head that was just read, or at a later one.
     pub(crate) async fn fold_at(&self, head: Option<&Head>) -> Result<Folded> {
+        let mut base = None;
+        let mut folded = self.try_fold_at(head).await;
+        // What it follows from may have been trimmed since, or dropped: then a base was written before that, and the state is known from it.
+        while let Err(error) = &folded
+            && error.kind() == ErrorKind::NotFound
+            && let Some(head) = self.raw_head().await?
+        {
+            let newer = Some(self.decode(&head)?.base);
+            if newer <= base {
+                break;
+            }
+            (base, folded) = (newer, self.try_fold_at(Some(&head)).await);
+        }
+        folded
+    }
+
+    async fn try_fold_at(&self, head: Option<&Head>) -> Result<Folded> {
         let states = &self.store.0.states;
         let slot = states.slot(&self.id);
         let mut kept = slot.folded.lock().await;
@@ -281,6 +299,9 @@ pub(crate) fn take_up(
     entries: Option<&[Entry]>,
     is_wanted: impl Fn(&str) -> bool,
 ) -> Result<()> {
+    if is_deleted(header) {
+        return Err(deleted(log, header.version));
+    }
     let entries = entries.ok_or_else(|| dropped(log, header.version))?;
     let at = |error: Error| error.with("log", log).with("version", header.version);
     if header.flags.base {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use icecore_log::{Head, Result, Version};
+use icecore_log::{ErrorKind, Head, Result, Version};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::Log;
@@ -43,9 +43,14 @@ impl Log {
             && let Some(head) = self.raw_head().await?
             && head.version.0 - head.boundary.0 > LOOK_BACK
             && self.living(&head).is_ok()
-            && let Some(found) = self.find_at_the_end(&head, key).await?
         {
-            return Ok(found);
+            match self.find_at_the_end(&head, key).await {
+                Ok(Some(found)) => return Ok(found),
+                Ok(None) => {}
+                // Trimmed since.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
         for _ in 0..GONE_MAX {
             match self.look().await? {

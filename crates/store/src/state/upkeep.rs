@@ -238,6 +238,9 @@ impl Spacing {
         }
         let (writing, next) = self.plan(inner, &overlay);
         let written = writing.write(log, &overlay).await?;
+        if log.clear_if_deleted().await? {
+            return Ok(Looked::Nothing);
+        }
         remove_covered(log, &written).await?;
         Ok(Looked::Wrote(next))
     }

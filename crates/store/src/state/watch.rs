@@ -66,6 +66,8 @@ impl Watch<'_> {
         loop {
             let Some(tail) = &mut self.tail else { return self.begin().await };
             match tail.next().await? {
+                // What it did to the document is not known any more.
+                Tailed::Commit(commit) if commit.entries.is_none() => self.tail = None,
                 Tailed::Commit(commit) => {
                     if let Some(watched) = self.apply(&commit)? {
                         return Ok(watched);

@@ -1,6 +1,7 @@
 //! Commits with the values that were put, where storage only has what differs from the value before.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use icecore_log::{Error, ErrorKind, Event, Result, Version};
 
@@ -131,7 +132,12 @@ impl WholeReader<'_> {
             if !entries.iter().flat_map(|entry| &entry.events).any(needs_the_state) {
                 return Ok(made);
             }
-            match self.reader.log().state_at(At::Version(commit.version.previous())).await {
+            // A base holds all that was before it, which may have been trimmed.
+            let before = match commit.header.flags.base {
+                true => Ok(Arc::new(State::before(commit.version))),
+                false => self.reader.log().state_at(At::Version(commit.version.previous())).await,
+            };
+            match before {
                 Ok(before) => *state = Some(before.as_ref().clone()),
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(made),
                 Err(error) => return Err(error),

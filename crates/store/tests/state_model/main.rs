@@ -32,7 +32,8 @@ use icecore_log::{
     Flags, Head, Header, LogId, LogPage, LogPrefix, Mode, Page, PageLimit, Result, Run, StoredCommit, Swept,
     Timestamp, Version,
 };
-use icecore_store::state::{At, Changes, Condition, Json, Merge, State};
+use icecore_store::retention::{Keep, Trim};
+use icecore_store::state::{At, Changed, Changes, Condition, Json, Merge, State};
 use icecore_store::{Log, Settings, Store};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;

@@ -37,16 +37,30 @@ enum When {
 #[derive(Debug, Clone)]
 enum Op {
     One(Change),
-    Commit { changes: Vec<Change>, asks: Vec<Ask>, has_id: bool },
-    Transact { changes: Vec<Change>, asks: Vec<Ask>, has_id: bool },
+    Commit {
+        changes: Vec<Change>,
+        asks: Vec<Ask>,
+        has_id: bool,
+    },
+    Transact {
+        changes: Vec<Change>,
+        asks: Vec<Ask>,
+        has_id: bool,
+    },
     Append,
     Tick(i64),
     StateAt(When),
-    Pages { prefix: usize, size: usize },
+    Pages {
+        prefix: usize,
+        size: usize,
+    },
     Diff(When, When),
     Rollback(When),
     Fork(When),
     History(usize),
+    Base,
+    /// Keeps so many commits.
+    Trim(u64),
     Land,
 }
 
@@ -125,7 +139,9 @@ fn step(is_faulty: bool) -> impl Strategy<Value = Step> {
         2 => (when(), when()).prop_map(|(from, to)| Op::Diff(from, to)),
         2 => when().prop_map(Op::Rollback),
         1 => when().prop_map(Op::Fork),
-        1 => (0..KEYS.len()).prop_map(Op::History),
+        2 => (0..KEYS.len()).prop_map(Op::History),
+        1 => Just(Op::Base),
+        1 => (0..12_u64).prop_map(Op::Trim),
         1 => Just(Op::Land),
     ];
     let fate = prop::sample::select(vec![
@@ -191,6 +207,9 @@ struct Model {
     moments: Vec<Moment>,
     told: Vec<Told>,
     now: i64,
+    /// Through here it was trimmed.
+    boundary: u64,
+    bases: Vec<u64>,
 }
 
 /// Source: RFC 7396, section 2, word by word.
@@ -277,6 +296,28 @@ impl Model {
         self.moments.push(Moment { at, docs });
     }
 
+    /// A base changes nothing.
+    fn base(&mut self) {
+        let last = self.last();
+        self.moments.push(Moment { at: last.at.max(self.now), docs: last.docs.clone() });
+        self.bases.push(self.head());
+    }
+
+    /// Whether the state behind a version can still be told.
+    fn is_known(&self, version: u64) -> bool {
+        let is_its = |base: &u64| self.boundary < *base && *base <= version;
+        version == 0 || self.boundary == 0 || self.bases.iter().any(is_its)
+    }
+
+    /// What the oldest base that is left says of a document, if nothing else does of what was before it.
+    fn kept(&self, key: &str) -> Option<&Doc> {
+        let oldest = self.bases.iter().find(|base| **base > self.boundary)?;
+        let is_between =
+            |(version, found, ..): &Told| found == key && self.boundary < *version && version < oldest;
+        let found = self.moments[*oldest as usize].docs.get(key)?;
+        (!self.told.iter().any(is_between) && found.version < *oldest).then_some(found)
+    }
+
     /// Which merges would change nothing, and the versions of their documents, in order.
     fn in_vain(&self, changes: &[Change]) -> Vec<String> {
         let mut docs = self.last().docs.clone();
@@ -299,14 +340,18 @@ impl Model {
             When::Head => (At::Head, Some(self.moments.len() - 1)),
             When::Version(behind) => {
                 let version = head.saturating_add_signed(-behind);
-                (At::Version(Version(version)), (version <= head).then_some(version as usize))
+                let is_known = version <= head && self.is_known(version);
+                (At::Version(Version(version)), is_known.then_some(version as usize))
             }
             // A log without a commit has a test of its own.
             When::Time(_) if head == 0 => (At::Version(Version::ZERO), Some(0)),
             When::Time(behind) => {
                 let time = self.now - behind;
                 let found = (1..self.moments.len()).rev().find(|version| self.moments[*version].at <= time);
-                (At::Time(Timestamp(time)), Some(found.unwrap_or(0)))
+                let found = found.unwrap_or(0);
+                // What was at a time before all that is left, nobody knows.
+                let is_left = self.boundary == 0 || found as u64 > self.boundary;
+                (At::Time(Timestamp(time)), (is_left && self.is_known(found as u64)).then_some(found))
             }
         }
     }

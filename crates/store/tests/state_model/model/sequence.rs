@@ -38,7 +38,8 @@ impl Sequence {
             Store::builder(backend).settings(settings).clock(clock.clone()).build()
         };
         let stores = [build(), build()];
-        let model = Model { moments: vec![Moment::default()], told: Vec::new(), now: NOW };
+        let (moments, told, bases) = (vec![Moment::default()], Vec::new(), Vec::new());
+        let model = Model { moments, told, now: NOW, boundary: 0, bases };
         Self {
             backend,
             clock,
@@ -142,7 +143,12 @@ impl Sequence {
                     (Ok(state), Some(version)) => self.model.check(version, &state, &what),
                     (Err(error), None) => {
                         assert_eq!(error.kind(), ErrorKind::NotFound, "{what}");
-                        assert_eq!(error.fact("found"), Some(&*self.model.head().to_string()), "{what}");
+                        let (head, boundary) = (self.model.head(), self.model.boundary);
+                        let facts = [("found", head), ("trimmed_through", boundary)];
+                        let is_told = |(name, value): (&str, u64)| {
+                            error.fact(name).is_some_and(|found| *found == value.to_string())
+                        };
+                        assert!(facts.into_iter().any(is_told), "{what}: {error}");
                     }
                     other => unreachable!("{what}: {other:?}"),
                 }
@@ -180,20 +186,73 @@ impl Sequence {
                     assert_eq!(found.unwrap_err().kind(), ErrorKind::NotFound, "{what}");
                     return;
                 }
-                let found: Vec<Told> = found
-                    .unwrap()
-                    .into_iter()
-                    .map(|one| {
-                        let key = KEYS[*key].to_owned();
-                        (one.version.0, key, one.change, one.value, one.pointer, one.applied.unwrap())
-                    })
-                    .collect();
-                let told = self.model.told.iter().rev().filter(|(_, found, ..)| found == KEYS[*key]);
-                assert!(told.eq(found.iter()), "{what}: {found:?}");
+                self.check_history(KEYS[*key], found.unwrap());
+            }
+            Op::Base => {
+                let told = self.try_until_told(store, async |log| log.write_base().await).await.0;
+                self.check_base(store, told.map(|receipt| receipt.version)).await;
+            }
+            Op::Trim(commits) => {
+                let keep = Keep { commits: Some(*commits), ..Keep::default() };
+                let trim = Trim { keep, ..Trim::default() };
+                let (head, before) = (self.model.head(), self.model.boundary);
+                let told = self.try_until_told(store, async |log| log.trim(&trim).await).await.0;
+                if !self.is_faulty
+                    && let Ok(trimmed) = &told
+                {
+                    let through = head.saturating_sub(*commits).min(head - 1).max(before);
+                    assert_eq!((trimmed.through.0, trimmed.commits), (through, through - before), "{what}");
+                    let newest = self.model.bases.last().copied().unwrap_or(1);
+                    let writes_base = through > before && newest <= through;
+                    assert_eq!(trimmed.writes_base, writes_base, "{what}");
+                }
+                self.check_base(store, told.map(|trimmed| trimmed.through)).await;
             }
             Op::Land => drop(self.backend.land().await),
         }
         self.check_head(store).await;
+    }
+
+    /// Takes over how far the log was trimmed, and the bases that were written: after a lost answer there may be several.
+    async fn check_base(&mut self, store: usize, told: Result<Version>) {
+        let what = self.what.clone();
+        let Ok(version) = told else {
+            let error = told.unwrap_err();
+            assert_eq!((error.kind(), self.model.head()), (ErrorKind::NotFound, 0), "{what}: {error}");
+            return;
+        };
+        let head = self.try_until_told(store, async |log| log.head().await).await.0.unwrap().unwrap();
+        assert!(version <= head.version && head.boundary < head.version, "{what}");
+        while self.model.head() < head.version.0 {
+            self.model.base();
+        }
+        assert!(self.model.boundary <= head.boundary.0, "{what}");
+        self.model.boundary = head.boundary.0;
+        assert!(self.model.is_known(head.version.0), "{what}: there is no base behind what was trimmed");
+    }
+
+    fn check_history(&self, key: &str, found: Vec<Changed>) {
+        let (what, model) = (&self.what, &self.model);
+        let told =
+            model.told.iter().rev().filter(|(version, found, ..)| found == key && *version > model.boundary);
+        let mut found = found.into_iter();
+        for (version, _, change, value, pointer, is_done) in told {
+            let one = found.next();
+            assert!(one.is_some(), "{what}: {version} is not there");
+            let one = one.unwrap();
+            assert_eq!((one.version.0, one.change, &one.pointer), (*version, *change, pointer), "{what}");
+            // Where what was before it was trimmed, a put may only say what differs, and of a merge nobody knows.
+            let is_known = model.is_known(version - 1);
+            let is_merge = !["put", "patch", "delete"].contains(change);
+            assert_eq!(one.applied, (is_known || !is_merge).then_some(*is_done), "{what}: {one:?}");
+            assert!(
+                one.value == *value || (!is_known && *change == "put" && one.value.is_none()),
+                "{what}: {one:?}"
+            );
+        }
+        let kept = model.kept(key).map(|doc| ("kept", doc.version, Some(doc.value.clone())));
+        let left: Vec<_> = found.map(|one| (one.change, one.version.0, one.value)).collect();
+        assert_eq!(left, Vec::from_iter(kept), "{what}");
     }
 
     async fn commit(
@@ -350,7 +409,7 @@ async fn generated(count: usize, is_faulty: bool) {
     let mut runner =
         TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let sequences = proptest::collection::vec(step(is_faulty), 1..40);
-    let (mut unknown, mut in_vain, mut refused) = (0, 0, 0);
+    let (mut unknown, mut in_vain, mut refused, mut trimmed) = (0, 0, 0, 0);
     for number in 0..count {
         let steps = sequences.new_tree(&mut runner).unwrap().current();
         let mut run = Sequence::new(is_faulty, [0, 1 << 30][number % 2]);
@@ -364,8 +423,12 @@ async fn generated(count: usize, is_faulty: bool) {
         for store in 0..2 {
             run.check_head(store).await;
             for version in 0..run.model.moments.len() {
-                let state = run.state(store, At::Version(Version(version as u64))).await.unwrap();
-                run.model.check(version, &state, &run.what);
+                let state = run.state(store, At::Version(Version(version as u64))).await;
+                if run.model.is_known(version as u64) {
+                    run.model.check(version, &state.unwrap(), &run.what);
+                } else {
+                    assert_eq!(state.unwrap_err().kind(), ErrorKind::NotFound, "{}", run.what);
+                }
             }
         }
         run.backend.refuse_reads(0);
@@ -373,10 +436,12 @@ async fn generated(count: usize, is_faulty: bool) {
         assert!(verified.damage.is_empty(), "{}", run.what);
         unknown += run.unknown;
         refused += run.refused;
+        trimmed += usize::from(run.model.boundary > 0);
         in_vain += run.model.told.iter().filter(|(.., is_done)| !is_done).count();
     }
     println!("{unknown} unknown outcomes, {in_vain} merges in vain, {refused} refusals");
     assert!(in_vain > 0 && refused > count / 10, "{in_vain} in vain, {refused} refused say nothing");
+    assert!(trimmed > count / 10, "{trimmed} logs that were trimmed say nothing");
     assert!(!is_faulty || unknown > count / 4, "{unknown} unknown outcomes say nothing");
 }
 
