@@ -305,7 +305,8 @@ async fn what_was_closed_last_is_swept_also_if_something_was_before() {
 #[tokio::test]
 async fn a_lease_of_a_clock_that_was_wrong_counts_for_nothing() {
     let world = World::new();
-    let mortal = Mortal::new(&world.backend, 1, true);
+    // It takes the lease, and is gone.
+    let mortal = Mortal::new(&world.backend, 0, true);
     world.pass(9_000);
     world.store_on(mortal as Arc<dyn Backend>).maintain_once(PACE, |_| ()).await.unwrap_err();
     world.pass(-9_000);

@@ -462,19 +462,3 @@ async fn holds_have_the_names_that_they_were_given_and_are_of_what_there_is() {
         assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
     }
 }
-
-/// Of two that delete a log at once, one was told that nothing may be appended to it.
-#[tokio::test]
-async fn many_may_delete_a_log_at_once() {
-    let backend = forty().await;
-    let stores: Vec<_> = (0..4).map(|_| Store::new(Arc::clone(&backend))).collect();
-    let deleted = futures_util::future::join_all(stores.iter().map(async |store| {
-        let id = id();
-        store.delete_log(&id).await
-    }))
-    .await;
-
-    for deleted in deleted {
-        assert_eq!(deleted.unwrap().seal, Version(41));
-    }
-}

@@ -274,6 +274,10 @@ async fn bodies_of_some_kinds_go_and_nothing_else() {
     let verified = reader.store().verify(&LogPrefix::all(), |_| ()).await.unwrap();
     assert_eq!((verified.damage.len(), verified.dropped), (0, 7));
     assert_eq!(log.plan_trim(&trim).await.unwrap().commits, 0);
+    // Behind a base that is there already, too, states of before it are not known.
+    let more = Trim { kinds: [String::from("said")].into(), ..trim };
+    let planned = log.plan_trim(&more).await.unwrap();
+    assert_eq!((planned.commits, planned.writes_base, planned.states_from), (8, false, Version(41)));
 }
 
 #[tokio::test]
