@@ -9,7 +9,7 @@ use mongodb::bson::{Binary, Bson, Document, doc};
 use tokio::time::Instant;
 
 use crate::fault::{Fault, TAKEN};
-use crate::place::{Place, again, below};
+use crate::place::{Place, again, below, made};
 use crate::slot::{PART_BYTES, binary, crc};
 
 /// A name that nobody else gives.
@@ -41,14 +41,8 @@ impl Parts<'_> {
     pub async fn write(&self, bytes: &[u8], deadline: Instant) -> Result<(), Fault> {
         for (number, part) in (0..).zip(bytes.chunks(PART_BYTES)) {
             let document = doc! {"_id": self.id(number), "d": binary(part), "c": self.check(number, part)};
-            again(deadline, || async {
-                match self.place.parts.insert_one(&document).await {
-                    // Of an earlier try, as nobody else gives this name. Nothing is acknowledged before the write that names it is.
-                    Err(error) if Fault::from(error.clone()).is_code(TAKEN) => Ok(()),
-                    other => other.map(drop),
-                }
-            })
-            .await?;
+            // If it is there, it is of an earlier try: nobody else gives this name.
+            again(deadline, || async { made(self.place.parts.insert_one(&document).await, TAKEN) }).await?;
         }
         Ok(())
     }

@@ -85,6 +85,17 @@ pub(crate) fn named(log: &LogId) -> Document {
     doc! {"_id": log.as_str()}
 }
 
+/// Done too if the server refuses it with this code: what is to be made is there already.
+pub(crate) fn made<T>(
+    result: Result<T, mongodb::error::Error>,
+    there: i32,
+) -> Result<(), mongodb::error::Error> {
+    match result {
+        Err(error) if Fault::from(error.clone()).is_code(there) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
 /// Asks until there is an answer, the time is up, or waiting would not help. For what may be asked twice.
 pub(crate) async fn again<T, W>(deadline: Instant, mut ask: impl FnMut() -> W) -> Result<T, Fault>
 where

@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::config::Settings;
 use crate::fault::{Fault, TAKEN};
 use crate::found::Found;
-use crate::place::{COLLECTIONS, Place, STORE, again};
+use crate::place::{COLLECTIONS, Place, STORE, again, made};
 use crate::{blobs, create, examine, read, trim};
 
 /// The most bytes of one commit, header and body.
@@ -133,12 +133,12 @@ async fn make(place: &Place, access: Access, deadline: Instant) -> Result<()> {
         }
         // Before the document that says that they are there: a transaction makes none.
         for name in COLLECTIONS {
-            let created = again(deadline, || async { place.database.create_collection(name).await }).await;
-            created.or_else(|fault| if fault.is_code(EXISTS) { Ok(()) } else { Err(opening(fault)) })?;
+            let create = || async { made(place.database.create_collection(name).await, EXISTS) };
+            again(deadline, create).await.map_err(opening)?;
         }
         let document = doc! {"_id": STORE, "format": FORMAT};
-        let made = again(deadline, || async { place.store.insert_one(&document).await }).await.map(drop);
-        made.or_else(|fault| if fault.is_code(TAKEN) { Ok(()) } else { Err(opening(fault)) })?;
+        let insert = || async { made(place.store.insert_one(&document).await, TAKEN) };
+        again(deadline, insert).await.map_err(opening)?;
         found = look().await?;
     }
     let refused = Error::new(ErrorKind::Refused, OPENING).with("database", place.database.name());

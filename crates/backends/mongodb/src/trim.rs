@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::fault::{Fault, TAKEN};
 use crate::look;
 use crate::parts::Parts;
-use crate::place::{Place, again, named};
+use crate::place::{Place, again, made, named};
 use crate::slot::{self, digits};
 use crate::store::Inner;
 
@@ -83,13 +83,9 @@ pub(crate) async fn close(inner: &Inner, log: &LogId, through: Version, deadline
         // There is no head that would stop a late first commit: so its slot is taken, by the one thing that decides.
         raise(inner, log, Version::ZERO, deadline).await.map_err(writing)?;
         let void = slot::encode_void(log, look.boundary.next(), through);
-        let made = again(deadline, || async {
-            match inner.place.commits.insert_one(&void).await {
-                Err(error) if Fault::from(error.clone()).is_code(TAKEN) => Ok(()),
-                other => other.map(drop),
-            }
-        });
-        made.await.map_err(writing)?;
+        again(deadline, || async { made(inner.place.commits.insert_one(&void).await, TAKEN) })
+            .await
+            .map_err(writing)?;
         // Looked at again: somebody else may have the slot.
     }
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use icecore_conformance::commits::{append, create, ends, head, log, numbered, one, page, run};
+use icecore_conformance::commits::{append, create, create_in, ends, head, log, numbered, one, page, run};
 use icecore_conformance::{Ending, Told};
 use icecore_log::backend::{Depth, Swept};
-use icecore_log::{Backend, ErrorKind, LogId, Version};
+use icecore_log::{Backend, ErrorKind, LogId, Mode, Version};
 use icecore_mongodb::{Access, MongoStore, Settings};
 use icecore_services::mongodb::Database;
 use icecore_services::proxy::{Flow, Proxy, Way};
@@ -57,7 +57,7 @@ async fn a_lost_answer_is_unknown_and_the_same_bytes_decide() {
 
 /// Until the driver has found the server again.
 async fn decided(store: &MongoStore, run: icecore_log::Run) -> Told {
-    icecore_conformance::commits::decide(store, vec![run], icecore_log::Mode::Each).await.remove(0)
+    icecore_conformance::commits::decide(store, vec![run], Mode::Each).await.remove(0)
 }
 
 /// Contract 2. Where the server can be asked again in time, nobody has to be told that the outcome is unknown.
@@ -118,6 +118,26 @@ async fn a_writer_that_stalled_while_its_slot_was_closed_and_swept_wins_nothing(
     }
     assert_eq!(create(&*writer, one(&log, numbered(6, 1))).await, Told::stopped(Ending::Closed(Version(9))));
     assert_eq!(other.sweep(&log).await.unwrap().commits, 1, "it had landed");
+}
+
+/// Contract 7.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_of_a_transaction_is_seen_before_all_of_it_is() {
+    let database = database();
+    let (proxy, through) = behind_a_proxy(&database);
+    let (direct, store) = (store(&database.url()).await.unwrap(), Arc::new(store(&through).await.unwrap()));
+    let logs = [log("s-1"), log("s-2")];
+    append(&direct, &logs[0], 1..=1).await;
+
+    proxy.set_from("commitTransaction\0", Way::Requests, Flow::Hold);
+    let (sending, ours) = (Arc::clone(&store), vec![run(&logs[0], 2..=3, 0), run(&logs[1], 1..=1, 0)]);
+    let task = tokio::spawn(async move { create_in(&*sending, ours, Mode::AllOrNone).await });
+    held(&proxy, Way::Requests).await;
+    assert_eq!((ends(&direct, &logs[0]).await, ends(&direct, &logs[1]).await), ((1, 0), (0, 0)));
+    proxy.set(Way::Requests, Flow::Pass);
+
+    assert_eq!(task.await.unwrap(), [Told::done(2), Told::done(1)]);
+    assert_eq!((ends(&direct, &logs[0]).await, ends(&direct, &logs[1]).await), ((3, 0), (1, 0)));
 }
 
 /// Contract 2. Absent decides nothing: nobody waited for the request any more.

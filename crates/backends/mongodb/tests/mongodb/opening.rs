@@ -39,6 +39,19 @@ async fn what_is_no_store_or_another_is_told() {
     }
 }
 
+/// Whoever comes second finds what the first has made, and waits for nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_is_made_once_by_many_who_open_it() {
+    let database = database();
+    let url = format!("{}&timeout_ms=5000", database.url());
+
+    let opened = futures_util::future::join_all((0..4).map(|_| store(&url))).await;
+
+    for (version, store) in (1..).zip(opened) {
+        append(&store.unwrap(), &log("s-1"), version..=version).await;
+    }
+}
+
 /// Contract 8. Two names that differ in a letter's case would be one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_folds_names_is_refused() {
@@ -60,10 +73,16 @@ async fn bodies_of_many_megabytes_are_whole_and_go_with_their_commits() {
     for (number, size) in (0..).zip(sizes) {
         ours.commits[number] = commit(number as u64 + 1, 0, noise(size, number as u64));
     }
-    assert_eq!(create(&store, ours.clone()).await, Told::done(4));
-    // Somebody's that lost leaves nothing either.
+    let other = crate::store(&database.url()).await.unwrap();
+    let (mut before, mut behind) = (ours.clone(), ours.clone());
+    before.commits.truncate(2);
+    behind.commits.drain(..2);
+    behind.previous = before.commits[1].hash();
+    assert_eq!(create(&other, before).await, Told::done(2));
+    assert_eq!(create(&store, behind).await, Told::done(2));
+    // That of one who saw the slot empty, and lost, leaves nothing either.
     let theirs = one(&log, commit(3, 9, noise(20 << 20, 9)));
-    assert_eq!(create(&store, theirs).await, Told::stopped(Ending::Taken));
+    assert_eq!(create(&other, theirs).await, Told::stopped(Ending::Taken));
 
     for (number, expected) in (1..).zip(&ours.commits) {
         assert_eq!(page(&store, &log, number).await.commits.first(), Some(expected), "{number}");
