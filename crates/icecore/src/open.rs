@@ -33,6 +33,7 @@ pub struct Open {
 /// | `mysql://USER:PASSWORD@HOST:PORT/DATABASE` | a database of MySQL 8 or MariaDB 10.11, which `mariadb://` names too; any number of writing and reading processes; feature `mysql` |
 /// | `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX` | objects in S3, Google Cloud Storage, Azure Blob Storage, or a server that speaks as they do (`endpoint=URL`); any number of writing and reading processes; credentials from the environment; feature `object` |
 /// | `redis://USER:PASSWORD@HOST:PORT/DATABASE`, `redis+sentinel://HOST:PORT,HOST:PORT/PRIMARY`, `redis+cluster://HOST:PORT,HOST:PORT`, with TLS `rediss` | keys in Redis or Valkey, `prefix=icecore`; any number of writing and reading processes; feature `redis` |
+/// | `mongodb://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE` | collections of a MongoDB database, `icecore`; any number of writing and reading processes; feature `mongodb` |
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] if it is no URL of a system in this build; else as the system has it.
@@ -90,6 +91,11 @@ impl Open {
             | "rediss+cluster" => {
                 let settings = icecore_redis::Settings::parse(url)?;
                 Ok(Arc::new(icecore_redis::RedisStore::open(settings, self.access).await?))
+            }
+            #[cfg(feature = "mongodb")]
+            "mongodb" | "mongodb+srv" => {
+                let settings = icecore_mongodb::Settings::parse(url)?;
+                Ok(Arc::new(icecore_mongodb::MongoStore::open(settings, self.access).await?))
             }
             _ => Err(Error::new(ErrorKind::Invalid, "opening a store")
                 .with("url", url::redact(url))

@@ -26,6 +26,8 @@ const FORMS: &[&str] = &[
     "redis+sentinel://HOST:PORT/PRIMARY",
     #[cfg(feature = "redis")]
     "redis+cluster://HOST:PORT",
+    #[cfg(feature = "mongodb")]
+    "mongodb://HOST:PORT/DATABASE",
 ];
 
 /// A URL's scheme and the rest.

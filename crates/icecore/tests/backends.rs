@@ -2,7 +2,13 @@
 //!
 //! `ICECORE_BLESS=1 cargo test -p icecore --test backends` writes it anew.
 //! It needs every backend, so it is here only with all features.
-#![cfg(all(feature = "mysql", feature = "postgres", feature = "object", feature = "redis"))]
+#![cfg(all(
+    feature = "mongodb",
+    feature = "mysql",
+    feature = "postgres",
+    feature = "object",
+    feature = "redis"
+))]
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
 use std::collections::BTreeMap;
@@ -11,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use icecore::log::backend::Depth;
 use icecore::{Capabilities, Durability, Open};
-use icecore_services::{self as services, buckets, mariadb, postgres::Database, redis::Prefix};
+use icecore_services::{self as services, buckets, mariadb, mongodb, postgres::Database, redis::Prefix};
 
 /// The contract's numbers, as in the comment of `Backend`.
 const CONTRACT: [&str; 9] = [
@@ -27,7 +33,7 @@ const CONTRACT: [&str; 9] = [
 ];
 
 /// A system and what cannot be asked of a program: whose version it is, and what to know.
-const ABOUT: [(&str, &str, &str); 9] = [
+const ABOUT: [(&str, &str, &str); 10] = [
     (
         "memory",
         "this build's own",
@@ -57,6 +63,11 @@ const ABOUT: [(&str, &str, &str); 9] = [
         "redis",
         "a real server, from Debian",
         "With the feature `redis`. Redis 6 or later, or Valkey; here with `appendonly yes` and `appendfsync always`, without which less is declared: with `everysec` nothing survives the death of the server for sure. Refused unless `maxmemory-policy` is `noeviction`. Replication is asynchronous: a fail-over can lose what was acknowledged, and what is built on it is then refused as a gap; `wait=N` acknowledges when N replicas have it.",
+    ),
+    (
+        "mongodb",
+        "a real server, from a package of Python's",
+        "With the feature `mongodb`. MongoDB 4.4 or later, one server or a replica set; tried on 6.0, here a set of one. Every write waits for a majority and its journals: a set in which two members or more may be the primary is declared `replicated`, and anything else `disk`. All or none only in a set: one server has no transactions. What is closed is kept for an hour. The router of a sharded cluster is refused.",
     ),
     (
         "s3",
@@ -116,11 +127,13 @@ async fn declared(system: &str, whose: &str) -> System {
     let database = (system == "postgres").then(|| Database::create(&services::url("postgres")).unwrap());
     let mysql = (system == "mysql").then(|| mariadb::Database::create(&services::url("mariadb")).unwrap());
     let prefix = (system == "redis").then(|| Prefix::new(&services::url("redis")));
+    let mongodb = (system == "mongodb").then(|| mongodb::Database::new(&services::url("mongodb")));
     let url = match system {
         "memory" => "memory:".to_owned(),
         "postgres" => database.as_ref().unwrap().url(),
         "mysql" => mysql.as_ref().unwrap().url(),
         "redis" => prefix.as_ref().unwrap().url(),
+        "mongodb" => mongodb.as_ref().unwrap().url(),
         "s3" => buckets::s3(),
         "gcs" => buckets::gcs(),
         "azure" => buckets::azure(),
@@ -132,6 +145,7 @@ async fn declared(system: &str, whose: &str) -> System {
     // Of a server its first number: the others are those of the machine that the tests run on.
     let found = found.map(|found| match system {
         "postgres" | "redis" => found.split('.').next().unwrap_or_default().to_owned(),
+        "mongodb" => found.split('.').take(2).collect::<Vec<_>>().join("."),
         "mysql" => format!("MariaDB {}", found.split('.').take(2).collect::<Vec<_>>().join(".")),
         _ => found,
     });

@@ -200,6 +200,13 @@ async fn what_was_acknowledged_on_redis_survives_kill_9_of_two_writers() {
     killed_again_and_again(&prefix.url(), 2).await;
 }
 
+#[cfg(feature = "mongodb")]
+#[tokio::test]
+async fn what_was_acknowledged_on_mongodb_survives_kill_9_of_two_writers() {
+    let database = icecore_services::mongodb::Database::new(&icecore_services::url("mongodb"));
+    killed_again_and_again(&database.url(), 2).await;
+}
+
 /// The writers are killed in the middle of requests, which land all the same or do not; the server goes on.
 #[cfg(feature = "object")]
 #[tokio::test]

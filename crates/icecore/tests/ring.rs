@@ -1,5 +1,11 @@
 //! Logs that are copied from system to system, around all of them, come back byte for byte.
-#![cfg(all(feature = "mysql", feature = "postgres", feature = "object", feature = "redis"))]
+#![cfg(all(
+    feature = "mongodb",
+    feature = "mysql",
+    feature = "postgres",
+    feature = "object",
+    feature = "redis"
+))]
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
 use std::collections::BTreeMap;
@@ -7,7 +13,7 @@ use std::collections::BTreeMap;
 use icecore::log::backend::Page;
 use icecore::log::{Backend, PageLimit};
 use icecore::{Entry, EntryId, Event, LogId, LogPrefix, Store, Version, copy};
-use icecore_services::{self as services, buckets, mariadb, postgres::Database, redis::Prefix};
+use icecore_services::{self as services, buckets, mariadb, mongodb, postgres::Database, redis::Prefix};
 
 /// Logs of all kinds: one commit, many, with and without ids, large, with dropped bodies, and names that systems fold.
 async fn fill(store: &Store) {
@@ -54,9 +60,9 @@ async fn logs_come_back_byte_for_byte_around_all_systems() {
     let at = |name: &str| format!("{name}:{}", folder.path().join(name).display());
     let mysql = mariadb::Database::create(&services::url("mariadb")).unwrap();
     let prefix = Prefix::new(&services::url("redis"));
-    let servers =
-        [database.url(), mysql.url(), buckets::s3(), prefix.url(), buckets::gcs(), buckets::azure()];
-    let urls: Vec<String> = [at("file"), at("sqlite")].into_iter().chain(servers).collect();
+    let mongodb = mongodb::Database::new(&services::url("mongodb"));
+    let servers = [database.url(), mysql.url(), buckets::s3(), prefix.url(), buckets::gcs(), mongodb.url()];
+    let urls: Vec<String> = [at("file"), at("sqlite"), buckets::azure()].into_iter().chain(servers).collect();
     let first = icecore::open("memory:").await.unwrap();
     fill(&first).await;
     let expected = everything(&first).await;

@@ -2,7 +2,13 @@
 //! sequence of operations comes to the same state everywhere.
 //!
 //! The writers are processes of this same program. `ICECORE_LONG=1` runs ten times as many transactions.
-#![cfg(all(feature = "mysql", feature = "postgres", feature = "object", feature = "redis"))]
+#![cfg(all(
+    feature = "mongodb",
+    feature = "mysql",
+    feature = "postgres",
+    feature = "object",
+    feature = "redis"
+))]
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
 use std::collections::BTreeSet;
@@ -13,7 +19,7 @@ use icecore::retention::{Keep, Pace, Trim};
 use icecore::{
     At, Changes, Condition, EntryId, Error, Event, Json, Log, LogId, LogPrefix, Merge, State, Store, Version,
 };
-use icecore_services::{self as services, buckets, mariadb, postgres::Database, redis::Prefix};
+use icecore_services::{self as services, buckets, mariadb, mongodb, postgres::Database, redis::Prefix};
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
@@ -311,6 +317,12 @@ async fn racing_handles_on_redis_lose_no_update() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn racing_handles_on_mongodb_lose_no_update() {
+    let database = mongodb::Database::new(&services::url("mongodb"));
+    all_race(&database.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn racing_handles_on_gcs_lose_no_update() {
     all_race(&buckets::gcs()).await;
 }
@@ -347,6 +359,12 @@ async fn racing_processes_on_mysql_lose_no_update_and_may_be_killed() {
 async fn racing_processes_on_redis_lose_no_update_and_may_be_killed() {
     let prefix = Prefix::new(&services::url("redis"));
     processes_race(&prefix.url()).await;
+}
+
+#[tokio::test]
+async fn racing_processes_on_mongodb_lose_no_update_and_may_be_killed() {
+    let database = mongodb::Database::new(&services::url("mongodb"));
+    processes_race(&database.url()).await;
 }
 
 #[tokio::test]
@@ -506,9 +524,9 @@ async fn one_sequence_comes_to_the_same_state_on_every_system() {
     assert!(last["documents"].as_array().unwrap().len() > 20, "{last}");
 
     let prefix = Prefix::new(&services::url("redis"));
-    let servers =
-        [database.url(), mysql.url(), prefix.url(), buckets::s3(), buckets::gcs(), buckets::azure()];
-    for url in [at("file"), at("sqlite")].into_iter().chain(servers) {
+    let mongodb = mongodb::Database::new(&services::url("mongodb"));
+    let servers = [database.url(), mysql.url(), prefix.url(), buckets::s3(), buckets::gcs(), mongodb.url()];
+    for url in [at("file"), at("sqlite"), buckets::azure()].into_iter().chain(servers) {
         let store = icecore::open(&url).await.unwrap();
         // The directory is written through one store.
         let other = if url.starts_with("file:") { store.clone() } else { icecore::open(&url).await.unwrap() };

@@ -13,6 +13,7 @@
 //! | [`codec`] | bytes to and from the two above; `docs/formats/commit.md` is its specification |
 //! | [`backend`] | [`Backend`], the contract, and its requests and answers |
 //! | [`judge`] | what a run of commits comes to, for backends that decide in one place |
+//! | [`grace`], [`known`] | when a writer looked last and what it saw, for backends whose create cannot look at a boundary |
 //! | [`error`] | [`Error`], [`ErrorKind`] |
 //! | [`clock`] | [`Clock`], [`Entropy`]: time and chance, which tests drive |
 
@@ -22,7 +23,9 @@ pub mod codec;
 pub mod commit;
 pub mod error;
 pub mod event;
+pub mod grace;
 pub mod judge;
+pub mod known;
 pub mod name;
 
 pub use backend::{

@@ -15,6 +15,7 @@ pub mod gcs;
 pub mod guard;
 pub mod http;
 pub mod mariadb;
+pub mod mongodb;
 pub mod moto;
 pub mod pgbouncer;
 pub mod postgres;

@@ -2,6 +2,7 @@
 
 mod agents;
 mod merges;
+mod mongodb;
 mod retention;
 mod state;
 mod storage;
@@ -11,5 +12,5 @@ use crate::mutants::Promise;
 /// All of them, in the order of the page.
 pub fn promises() -> impl Iterator<Item = &'static Promise> {
     let store = state::STATE.iter().chain(merges::MERGES).chain(retention::RETENTION);
-    storage::STORAGE.iter().chain(store).chain(agents::AGENTS)
+    storage::STORAGE.iter().chain(mongodb::MONGODB).chain(store).chain(agents::AGENTS)
 }

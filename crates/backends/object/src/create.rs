@@ -8,12 +8,12 @@ use icecore_log::judge::{self, Ends};
 use icecore_log::{Created, End, Error, ErrorKind, Mode, PageLimit, Result, Run, StoredCommit, Version};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::grace::Moment;
-use crate::known::Tip;
 use crate::look::{self, Look};
 use crate::make::{self, PAUSE_FIRST, PAUSE_LAST, Tried};
 use crate::slot::{self, Slot};
 use crate::{COMMIT_BYTES_MAX, Inner, names, read, trim};
+use icecore_log::grace::Moment;
+use icecore_log::known::Tip;
 
 const DOING: &str = "creating a commit";
 

@@ -9,7 +9,7 @@
 //! | 2 unknown | what is in the slot is read, and the same bytes are sent again, until one of the two decides |
 //! | 3 durable | an object is acknowledged when it is stored |
 //! | 4 fresh, chained | reads and listings after a write see it, on all three systems; the predecessor is what the writer saw last |
-//! | 5 deletion | a boundary is an object whose name holds the number; see `grace` |
+//! | 5 deletion | a boundary is an object whose name holds the number; see `icecore_log::grace` |
 //! | 6 bytes | checksums of our own for each part |
 //! | 7 neighbours | an object each. Nothing is all or none across logs |
 //! | 8 names | a log is a folder; a listing by folders is a listing of logs. One that was closed before it had a commit is listed too |
@@ -21,8 +21,6 @@ pub mod cloud;
 mod create;
 pub mod directory;
 mod examine;
-mod grace;
-mod known;
 mod look;
 mod make;
 mod names;
@@ -34,6 +32,6 @@ mod trim;
 
 pub use bucket::Bucket;
 pub use directory::Directory;
-pub use grace::Clocks;
+pub use icecore_log::grace::Clocks;
 pub use store::{BucketStore, Settings};
 pub(crate) use store::{COMMIT_BYTES_MAX, Inner};

@@ -5,11 +5,11 @@ use icecore_log::{Error, ErrorKind, Head, LogId, Result, StoredCommit, Version};
 
 use crate::Inner;
 use crate::bucket::{Fault, Listed};
-use crate::grace::Moment;
-use crate::known::Tip;
 use crate::names::{self, Named};
 use crate::read::NAMES_MAX;
 use crate::slot::{self, SIZE_MAX, Slot, Wrong};
+use icecore_log::grace::Moment;
+use icecore_log::known::Tip;
 
 /// Where a log begins and ends.
 #[derive(Debug, Clone)]

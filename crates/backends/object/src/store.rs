@@ -19,12 +19,12 @@ use tokio::sync::{RwLock, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::bucket::Bucket;
-use crate::grace::{Clocks, Moment};
-use crate::known::Known;
 use crate::look::Look;
 use crate::make::make;
 use crate::read::NAMES_MAX;
 use crate::{create, examine, look, names, probe, read, trim};
+use icecore_log::grace::{Clocks, Moment};
+use icecore_log::known::Known;
 
 /// The most bytes of one commit, header and body: what is sent in one request.
 pub(crate) const COMMIT_BYTES_MAX: usize = 80 << 20;

@@ -48,11 +48,13 @@ def _url(place: str) -> str:
             return _server("mariadb")
         case "redis":
             return f"{_server('redis')}?prefix=contract-{secrets.token_hex(4)}"
+        case "mongodb":
+            return _server("mongodb").replace("/?", f"/contract_{secrets.token_hex(4)}?", 1)
         case "s3":
             os.environ.update(AWS_ACCESS_KEY_ID="any", AWS_SECRET_ACCESS_KEY="any", AWS_REGION="us-east-1")
             endpoint = _server("s3").replace(":", "%3A").replace("/", "%2F")
             return f"s3://{MOTO_BUCKET}/contract-{secrets.token_hex(4)}?endpoint={endpoint}&allow_http=true"
-    raise RuntimeError(f"ICECORE_CONTRACT_PLACE={place}: memory, file, sqlite, postgres, mysql, redis or s3")
+    raise RuntimeError(f"ICECORE_CONTRACT_PLACE={place}: memory, file, sqlite, postgres, mysql, redis, mongodb or s3")
 
 
 @cache

@@ -1,13 +1,13 @@
 //! How long ago a writer looked, on two clocks; and how long after a close its slots may be deleted.
 //!
-//! A create of one object cannot look at a boundary. So what is closed is deleted only after a time of grace, and a writer whose
+//! A create of one object, or of one document, cannot look at a boundary. So what is closed is deleted only after a time of grace, and a writer whose
 //! look is older than half of it looks at the boundary before it acknowledges: its slot may have been empty because it was deleted.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use icecore_log::{Clock, SystemClock, Timestamp};
+use crate::clock::{Clock, SystemClock, Timestamp};
 
 /// The two clocks of a writer. A process that was stopped, or a machine that slept, shows in one of them at least.
 #[derive(Clone)]
@@ -32,18 +32,19 @@ impl fmt::Debug for Clocks {
 
 /// A moment on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Moment {
+pub struct Moment {
     wall: Timestamp,
     boot: Timestamp,
 }
 
 impl Clocks {
-    pub(crate) fn now(&self) -> Moment {
+    /// Now.
+    pub fn now(&self) -> Moment {
         Moment { wall: self.wall.now(), boot: self.boot.now() }
     }
 
     /// How long ago it was, on the clock that says more.
-    pub(crate) fn since(&self, moment: Moment) -> Duration {
+    pub fn since(&self, moment: Moment) -> Duration {
         let now = self.now();
         now.wall.since(moment.wall).max(now.boot.since(moment.boot))
     }
@@ -51,7 +52,7 @@ impl Clocks {
 
 impl Moment {
     /// Whether it was before the other, by the clock that never goes back.
-    pub(crate) fn is_before(self, other: Self) -> bool {
+    pub fn is_before(self, other: Self) -> bool {
         self.boot < other.boot
     }
 }

@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use bytes::Bytes;
-use icecore_log::{Hash, LogId, Run, Version};
-
+use crate::backend::Run;
+use crate::commit::{Hash, Version};
 use crate::grace::Moment;
+use crate::name::LogId;
+use bytes::Bytes;
 
-/// The newest object of a log's commits, as it was seen.
+/// A log's head, as it was seen; where several commits are in one object, the newest object.
 #[derive(Debug, Clone)]
-pub(crate) struct Tip {
-    /// The first version in the object.
+pub struct Tip {
+    /// The first version in the object that holds the head.
     pub first: Version,
     /// The head.
     pub last: Version,
@@ -25,7 +26,7 @@ pub(crate) struct Tip {
 
 /// Tips of the logs that were used last. There are two generations: when the young one is full, it becomes the old one, which is forgotten.
 #[derive(Debug, Default)]
-pub(crate) struct Known(Mutex<[HashMap<LogId, Tip>; 2]>);
+pub struct Known(Mutex<[HashMap<LogId, Tip>; 2]>);
 
 /// Logs in a generation.
 const GENERATION: usize = 16_384;
@@ -33,13 +34,14 @@ const GENERATION: usize = 16_384;
 const HEADER_MAX: usize = 4 << 10;
 
 impl Known {
-    pub(crate) fn get(&self, log: &LogId) -> Option<Tip> {
+    /// What was seen last.
+    pub fn get(&self, log: &LogId) -> Option<Tip> {
         let generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         generations.iter().find_map(|logs| logs.get(log)).cloned()
     }
 
     /// Remembers what was seen, if nothing later was.
-    pub(crate) fn saw(&self, log: &LogId, tip: Tip) {
+    pub fn saw(&self, log: &LogId, tip: Tip) {
         let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let [young, old] = &mut *generations;
         let is_late = |known: &Tip| tip.seen.is_before(known.seen);
@@ -53,13 +55,14 @@ impl Known {
         young.insert(log.clone(), Tip { header: Bytes::copy_from_slice(&tip.header), ..tip });
     }
 
-    pub(crate) fn forget(&self, log: &LogId) {
+    /// As if it had never been seen.
+    pub fn forget(&self, log: &LogId) {
         let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         generations.iter_mut().for_each(|logs| drop(logs.remove(log)));
     }
 
     /// When the head was seen that a run follows; `None` if it follows another, or nothing is known.
-    pub(crate) fn followed_by(&self, run: &Run) -> Option<Moment> {
+    pub fn followed_by(&self, run: &Run) -> Option<Moment> {
         let tip = self.get(&run.log)?;
         let first = run.commits.first()?.version;
         (first == tip.last.next() && run.previous == tip.hash).then_some(tip.seen)

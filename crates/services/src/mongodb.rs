@@ -1,0 +1,333 @@
+//! MongoDB: servers that last as long as a test, alone or as a replica set; and databases in one that lasts as long as a run.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::Result;
+use crate::guard::{Guarded, User};
+use crate::http::{on_path, said};
+use crate::postgres::{PATIENCE, free_port, give_away};
+
+const INSTALL: &str = "MongoDB is not here: `cargo xtask test` installs it, or put mongod on the path";
+/// The name of every replica set.
+const SET: &str = "rs0";
+
+/// `mongod`: in `target/tools` of the repository, where a package of Python's has it, or on the path.
+///
+/// # Errors
+/// If there is none.
+pub fn program() -> Result<PathBuf> {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/lib");
+    let pythons = fs::read_dir(tools).into_iter().flatten().flatten();
+    let own = pythons.map(|python| python.path().join("site-packages/fiftyone/db/bin/mongod"));
+    let own = own.into_iter().find(|program| program.is_file());
+    own.or_else(|| on_path("mongod")).ok_or_else(|| INSTALL.to_owned())
+}
+
+/// The server's version, such as `6.0.5`.
+///
+/// # Errors
+/// If it is not installed.
+pub fn version() -> Result<String> {
+    let text = said(Command::new(program()?).arg("--version"))?;
+    let version = text.lines().next().and_then(|line| line.strip_prefix("db version v"));
+    version.map(str::to_owned).ok_or_else(|| format!("mongod says {text:?}"))
+}
+
+/// A MongoDB server on a free port of this machine, in a folder that goes with it.
+#[derive(Debug)]
+pub struct Server {
+    /// Before the folder: a server ends before its files are deleted.
+    process: Option<Guarded>,
+    folder: TempDir,
+    user: Option<User>,
+    port: u16,
+    is_set: bool,
+}
+
+impl Server {
+    /// Starts one without a replica set.
+    ///
+    /// # Errors
+    /// If MongoDB is not installed, or does not start; with what it said.
+    pub fn start_alone() -> Result<Self> {
+        Self::start(false)
+    }
+
+    /// Starts one that is a replica set of its own, and waits until it takes writes.
+    ///
+    /// # Errors
+    /// As [`Self::start_alone`].
+    pub fn start_set() -> Result<Self> {
+        let server = Self::start(true)?;
+        initiate(&[&server])?;
+        server.until_primary()?;
+        Ok(server)
+    }
+
+    fn start(is_set: bool) -> Result<Self> {
+        let folder = tempfile::tempdir().map_err(|error| format!("making a folder: {error}"))?;
+        let user = give_away(&folder)?;
+        let mut server = Self { process: None, folder, user, port: 0, is_set };
+        // A port that was free may be somebody's a moment later.
+        for _ in 0..5 {
+            server.port = free_port()?;
+            if server.resume().is_ok() {
+                return Ok(server);
+            }
+        }
+        Err(format!("mongod does not start: {}", server.said()))
+    }
+
+    /// Where it is: this server, whatever set it is in.
+    pub fn url(&self) -> String {
+        format!("mongodb://{}/?directConnection=true", self.address())
+    }
+
+    /// Its `host:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Kills it with a signal that nobody can catch, as a crash does.
+    pub fn kill(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// Starts it again at the same address, and waits until it answers.
+    ///
+    /// # Errors
+    /// If it does not; with what it said.
+    pub fn resume(&mut self) -> Result {
+        drop(self.process.take());
+        let output = File::create(self.output()).map_err(|error| format!("making a file: {error}"))?;
+        let folder = self.folder.path().to_string_lossy().into_owned();
+        let port = self.port.to_string();
+        let mut arguments =
+            vec!["--dbpath", &folder, "--port", &port, "--bind_ip", "127.0.0.1", "--nounixsocket"];
+        arguments.extend(["--wiredTigerCacheSizeGB", "0.25", "--quiet"]);
+        arguments.extend(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
+        if self.is_set {
+            arguments.extend(["--replSet", SET, "--oplogSize", "64"]);
+            // Else a set's server takes 15 s to end.
+            arguments.extend(["--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"]);
+        }
+        let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
+        let process = Guarded::start(&program()?, &arguments, self.user, "KILL", &output)?;
+        let deadline = Instant::now() + PATIENCE;
+        while process.is_running() && Instant::now() < deadline {
+            if self.ask("ping", Value::Number(1)).is_ok() {
+                self.process = Some(process);
+                return Ok(());
+            }
+            sleep(Duration::from_millis(5));
+        }
+        Err(format!("mongod does not start: {}", self.said()))
+    }
+
+    /// Whether it takes writes.
+    pub fn is_primary(&self) -> bool {
+        let hello = self.ask("hello", Value::Number(1));
+        // The value is one byte behind the name and its end.
+        let name = b"isWritablePrimary\0";
+        hello.is_ok_and(|hello| {
+            let at = hello.windows(name.len()).position(|window| window == name);
+            at.and_then(|at| hello.get(at + name.len())) == Some(&1)
+        })
+    }
+
+    fn until_primary(&self) -> Result {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.is_primary() {
+            if Instant::now() > deadline {
+                return Err(format!("mongod never became the primary: {}", self.said()));
+            }
+            sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    fn ask(&self, command: &str, value: Value) -> Result<Vec<u8>> {
+        ask(&self.address(), "admin", command, value)
+    }
+
+    fn output(&self) -> PathBuf {
+        self.folder.path().join("output")
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(self.output()).unwrap_or_default()
+    }
+}
+
+/// A replica set of three.
+#[derive(Debug)]
+pub struct Set {
+    /// Its members.
+    pub nodes: Vec<Server>,
+}
+
+impl Set {
+    /// Starts one, and waits until it has a primary.
+    ///
+    /// # Errors
+    /// As [`Server::start_alone`]; or if no primary is elected.
+    pub fn start() -> Result<Self> {
+        let nodes = (0..3).map(|_| Server::start(true)).collect::<Result<Vec<_>>>()?;
+        initiate(&nodes.iter().collect::<Vec<_>>())?;
+        let set = Self { nodes };
+        set.primary()?;
+        Ok(set)
+    }
+
+    /// The number of the primary, once there is one.
+    ///
+    /// # Errors
+    /// If none is elected.
+    pub fn primary(&self) -> Result<usize> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let is_primary = |node: &Server| node.process.is_some() && node.is_primary();
+            if let Some(primary) = self.nodes.iter().position(is_primary) {
+                return Ok(primary);
+            }
+            if Instant::now() > deadline {
+                return Err("the replica set has no primary".to_owned());
+            }
+            sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Where it is.
+    pub fn url(&self, database: &str) -> String {
+        let addresses: Vec<_> = self.nodes.iter().map(Server::address).collect();
+        format!("mongodb://{}/{database}?replicaSet={SET}", addresses.join(","))
+    }
+}
+
+/// Makes these servers a replica set, which notices a dead primary after a second.
+fn initiate(nodes: &[&Server]) -> Result {
+    let member = |(number, node): (i32, &&Server)| {
+        let host = Value::Text(node.address());
+        (
+            number.to_string(),
+            Value::Document(vec![("_id".to_owned(), Value::Number(number)), ("host".to_owned(), host)]),
+        )
+    };
+    let members = Value::List((0..).zip(nodes).map(member).collect());
+    let settings = [("electionTimeoutMillis", 1_000), ("heartbeatIntervalMillis", 300)];
+    let settings = settings.map(|(name, value)| (name.to_owned(), Value::Number(value))).to_vec();
+    let config = vec![
+        ("_id".to_owned(), Value::Text(SET.to_owned())),
+        ("members".to_owned(), members),
+        ("settings".to_owned(), Value::Document(settings)),
+    ];
+    nodes[0].ask("replSetInitiate", Value::Document(config)).map(drop)
+}
+
+/// As much of BSON as the commands here need.
+#[derive(Debug, Clone)]
+enum Value {
+    Number(i32),
+    Text(String),
+    Document(Vec<(String, Value)>),
+    List(Vec<(String, Value)>),
+}
+
+fn document(fields: &[(String, Value)]) -> Vec<u8> {
+    let mut content = Vec::new();
+    for (name, value) in fields {
+        let (kind, bytes) = match value {
+            Value::Number(number) => (0x10, number.to_le_bytes().to_vec()),
+            Value::Text(text) => {
+                let length = u32::try_from(text.len() + 1).unwrap_or(0);
+                (0x02, [&length.to_le_bytes(), text.as_bytes(), &[0]].concat())
+            }
+            Value::Document(fields) => (0x03, document(fields)),
+            Value::List(fields) => (0x04, document(fields)),
+        };
+        content.extend([&[kind], name.as_bytes(), &[0], &*bytes].concat());
+    }
+    let length = u32::try_from(content.len() + 5).unwrap_or(0);
+    [&length.to_le_bytes(), &*content, &[0]].concat()
+}
+
+/// What the server at `host:port` answers to a command, as bytes; it must say that it was done.
+fn ask(address: &str, database: &str, command: &str, value: Value) -> Result<Vec<u8>> {
+    let failed = |error: std::io::Error| format!("{address}: {error}");
+    let mut stream = TcpStream::connect(address).map_err(failed)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+    let place = Value::Text(database.to_owned());
+    let body = document(&[(command.to_owned(), value), ("$db".to_owned(), place)]);
+    // A message: its header, its flags, and one section, which is a document.
+    let length = u32::try_from(16 + 4 + 1 + body.len()).unwrap_or(0);
+    let mut message = Vec::new();
+    for number in [length, 1, 0, 2_013, 0] {
+        message.extend(number.to_le_bytes());
+    }
+    message.push(0);
+    message.extend(body);
+    stream.write_all(&message).map_err(failed)?;
+    let mut start = [0; 4];
+    stream.read_exact(&mut start).map_err(failed)?;
+    let rest = (u32::from_le_bytes(start) as usize).saturating_sub(4);
+    let mut answer = vec![0; rest];
+    stream.read_exact(&mut answer).map_err(failed)?;
+    let done = [&b"\x01ok\0"[..], &1.0_f64.to_le_bytes()].concat();
+    if answer.windows(done.len()).any(|window| window == done) {
+        return Ok(answer);
+    }
+    Err(format!("{address} refused {command}: {}", String::from_utf8_lossy(&answer)))
+}
+
+/// A database of a test's own in a server, which is dropped at the end.
+#[derive(Debug)]
+pub struct Database {
+    server: String,
+    name: String,
+}
+
+impl Database {
+    /// Names one, in a server at a URL such as [`Server::url`].
+    pub fn new(server: &str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let database =
+            Self { server: server.to_owned(), name: format!("test-{}-{number}", std::process::id()) };
+        // That of a process with the same number, which was killed.
+        database.drop_it();
+        database
+    }
+
+    /// A store's URL.
+    pub fn url(&self) -> String {
+        self.server.replacen("/?", &format!("/{}?", self.name), 1)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn drop_it(&self) {
+        let address = self.server.trim_start_matches("mongodb://").split('/').next().unwrap_or_default();
+        // The server may be gone, and its databases with it.
+        let _ = ask(address, &self.name, "dropDatabase", Value::Number(1));
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        self.drop_it();
+    }
+}

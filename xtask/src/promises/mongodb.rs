@@ -1,0 +1,55 @@
+//! Of the backend in MongoDB.
+
+use crate::mutants::Promise;
+
+const CONFIG: &str = "crates/backends/mongodb/src/config.rs";
+const CREATE: &str = "crates/backends/mongodb/src/create.rs";
+const TOGETHER: &str = "crates/backends/mongodb/src/together.rs";
+
+pub const MONGODB: &[Promise] = &[
+    Promise {
+        promise: "On MongoDB, a lost answer is unknown, and the same bytes decide.",
+        package: "icecore-mongodb",
+        test: "a_lost_answer_is_unknown_and_the_same_bytes_decide",
+        broken: "a request that was not answered in time counts as not written",
+        file: CREATE,
+        find: "                    self.in_doubt = true;\n                    return Err(undecided(\"the server did not answer in time\"));",
+        replace: "                    return Err(Fault::late().reading(DOING));",
+    },
+    Promise {
+        promise: "On MongoDB, what only the primary has is not won until a majority has it.",
+        package: "icecore-mongodb",
+        test: "what_no_majority_has_is_not_won_until_one_has",
+        broken: "one member is waited for",
+        file: CONFIG,
+        find: "let mut concern = WriteConcern::majority();",
+        replace: "let mut concern = WriteConcern::nodes(1);",
+    },
+    Promise {
+        promise: "What was acknowledged by a single MongoDB server survives its death.",
+        package: "icecore-mongodb",
+        test: "what_a_server_alone_acknowledged_survives_its_death",
+        broken: "the journal is not waited for",
+        file: CONFIG,
+        find: "concern.journal = Some(true);",
+        replace: "concern.journal = Some(false);",
+    },
+    Promise {
+        promise: "On MongoDB, a writer that stalled while its slot was closed and deleted wins nothing.",
+        package: "icecore-mongodb",
+        test: "a_writer_that_stalled_while_its_slot_was_closed_and_swept_wins_nothing",
+        broken: "it is not asked how long ago the writer looked",
+        file: CREATE,
+        find: "if settings.is_stale(seen) {",
+        replace: "if settings.is_stale(seen) && piece.is_empty() {",
+    },
+    Promise {
+        promise: "On MongoDB, nothing of a transaction is seen before all of it is.",
+        package: "icecore-mongodb",
+        test: "nothing_of_a_transaction_is_seen_before_all_of_it_is",
+        broken: "the commits are inserted beside the transaction",
+        file: TOGETHER,
+        find: "inner.place.commits.insert_many(&documents).session(session).await?;",
+        replace: "inner.place.commits.insert_many(&documents).await?;",
+    },
+];
