@@ -100,6 +100,8 @@ impl Server {
         let mut arguments = vec!["--no-defaults".to_owned()];
         let ours = [
             format!("datadir={}", path("data")),
+            // As it starts, a server deletes what another one that has the same folder is using.
+            format!("tmpdir={}", self.folder.path().display()),
             format!("socket={}", path("socket")),
             format!("pid-file={}", path("pid")),
             format!("log-bin={}", path("log")),
@@ -139,12 +141,14 @@ impl Server {
         let mut install = Command::new(program("mariadb-install-db")?);
         install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
         install.arg(format!("--datadir={}", self.folder.path().join("data").display()));
+        install.env("TMPDIR", self.folder.path());
         as_user(&mut install, self.user, self.folder.path());
         run(&mut install)?;
         // A server that only reads statements: it listens nowhere, and the root that it is asked as has no password yet.
         let mut bootstrap = Command::new(program("mariadbd")?);
         bootstrap.args(["--no-defaults", "--bootstrap", "--log-warnings=0"]);
         bootstrap.arg(format!("--datadir={}", self.folder.path().join("data").display()));
+        bootstrap.env("TMPDIR", self.folder.path());
         as_user(&mut bootstrap, self.user, self.folder.path());
         let statements = format!(
             "CREATE DATABASE test;\nFLUSH PRIVILEGES;\nGRANT ALL ON *.* TO '{USER}'@'127.0.0.1' IDENTIFIED BY '{PASSWORD}' WITH GRANT OPTION;\n"
