@@ -44,14 +44,13 @@ const SWAP: &str = "crates/python/tests/penguiflow_own";
 const PLACES: &str = "crates/python/tests/penguiflow_contract";
 
 /// The contract judges our store at each of these.
-const JUDGED: [(&Release, &str); 9] = [
+const JUDGED: [(&Release, &str); 8] = [
     (&NEWEST, "memory"),
     (&NEWEST, "file"),
     (&NEWEST, "sqlite"),
     (&NEWEST, "postgres"),
     (&NEWEST, "mysql"),
     (&NEWEST, "redis"),
-    (&NEWEST, "mongodb"),
     (&NEWEST, "s3"),
     (&OLDEST, "file"),
 ];
