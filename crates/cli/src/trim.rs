@@ -45,9 +45,7 @@ pub struct Args {
 
 impl Args {
     fn trim(&self, now: Timestamp) -> Trim {
-        let ago = self
-            .keep_for
-            .map(|age| Timestamp(now.0.saturating_sub(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX))));
+        let ago = self.keep_for.map(|age| now.before(age));
         let since = [ago, self.keep_since].into_iter().flatten().min();
         let from = self.from.map(Version);
         let keep = Keep { from, commits: self.keep_commits, since, bytes: self.keep_bytes };

@@ -49,10 +49,12 @@ impl Log {
     pub async fn size(&self) -> Result<LogSize> {
         let mut size = LogSize::default();
         if let Some(head) = self.raw_head().await? {
-            let mut next = head.boundary.next();
-            while next <= head.version {
-                next = self.add_page(next, head.version, &mut size).await?;
-            }
+            self.each_size(head.boundary.next(), head.version, |_, header, body| {
+                size.commits += 1;
+                size.headers += header;
+                size.bodies = size.bodies.saturating_add(body);
+            })
+            .await?;
         }
         for blob in self.store.0.backend.list_blobs(&self.id, "").await? {
             let kind =
@@ -62,29 +64,32 @@ impl Log {
         Ok(size)
     }
 
-    /// Adds one page of headers and says where the next begins.
-    async fn add_page(&self, from: Version, last: Version, size: &mut LogSize) -> Result<Version> {
-        let left = usize::try_from(last.0 - from.0 + 1).unwrap_or(usize::MAX);
-        let page = read::good_page(
-            self,
-            from,
-            PageLimit { commits: left.min(PageLimit::HEADERS.commits), ..PageLimit::HEADERS },
-        )
-        .await?;
-        let Some(end) = page.commits.last().map(|commit| commit.version) else {
-            if page.boundary >= from {
-                return Ok(page.boundary.next());
+    /// Calls for each commit from one version to another that is left, with the bytes of its header, and of its body as the header says.
+    pub(crate) async fn each_size(
+        &self,
+        from: Version,
+        to: Version,
+        mut each: impl FnMut(Version, u64, u64),
+    ) -> Result<()> {
+        let mut next = from;
+        while next <= to {
+            let left = usize::try_from(to.0 - next.0 + 1).unwrap_or(usize::MAX);
+            let page = read::good_page(self, next, PageLimit::HEADERS.commits(left)).await?;
+            if page.commits.is_empty() {
+                if page.boundary < next {
+                    return Err(open::damaged(&self.id, next, "a commit below the head is missing"));
+                }
+                next = page.boundary.next();
             }
-            return Err(open::damaged(&self.id, from, "a commit below the head is missing"));
-        };
-        for commit in page.commits {
-            size.commits += 1;
-            size.headers += commit.header.len() as u64;
-            let header = Header::decode(commit.header)
-                .map_err(|error| error.with("log", &self.id).with("version", commit.version))?;
-            let frames = header.preamble.iter().chain(header.entries.iter().map(|entry| &entry.frame));
-            size.bodies = frames.fold(size.bodies, |bytes, frame| bytes.saturating_add(frame.length));
+            for commit in page.commits {
+                let bytes = commit.header.len() as u64;
+                let header = Header::decode(commit.header)
+                    .map_err(|error| error.with("log", &self.id).with("version", commit.version))?;
+                let body = header.frames().fold(0, |sum: u64, frame| sum.saturating_add(frame.length));
+                each(commit.version, bytes, body);
+                next = commit.version.next();
+            }
         }
-        Ok(end.next())
+        Ok(())
     }
 }

@@ -1,14 +1,12 @@
 //! The seal: the only end of a log. Whoever wants to write the next commit must have read it.
 
-use icecore_log::{
-    BlobId, Entry, Error, ErrorKind, Event, Head, Header, LogId, PageLimit, Result, Swept, Version,
-};
+use icecore_log::{BlobId, Entry, Error, ErrorKind, Event, Head, Header, LogId, Result, Swept, Version};
 
 use crate::retention::{self, hold::Intent};
 use crate::{Log, Store};
 
 /// Says that nothing comes behind it, and why.
-pub(crate) const SEALED: &str = "icecore.sealed";
+const SEALED: &str = "icecore.sealed";
 
 /// What became of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,36 +122,5 @@ impl Log {
     pub(crate) fn living(&self, head: &Head) -> Result<Header> {
         let header = self.decode(head)?;
         if is_deleted(&header) { Err(deleted(&self.id, header.version)) } else { Ok(header) }
-    }
-
-    /// Calls for each commit from one version to another with its bytes, header and body, as the headers say.
-    pub(super) async fn each_size(
-        &self,
-        from: Version,
-        to: Version,
-        mut each: impl FnMut(Version, u64),
-    ) -> Result<()> {
-        let mut next = from;
-        while next <= to {
-            let left = usize::try_from(to.0 - next.0 + 1).unwrap_or(usize::MAX);
-            let page = self.store.0.backend.read(&self.id, next, PageLimit::HEADERS.commits(left)).await?;
-            if page.commits.is_empty() {
-                if page.boundary < next {
-                    return Err(crate::open::damaged(&self.id, next, "a commit below the head is missing"));
-                }
-                next = page.boundary.next();
-            }
-            for commit in page.commits {
-                let bytes = commit.header.len() as u64;
-                let header = Header::decode(commit.header)
-                    .map_err(|error| error.with("log", &self.id).with("version", commit.version))?;
-                each(
-                    commit.version,
-                    header.frames().fold(bytes, |sum, frame| sum.saturating_add(frame.length)),
-                );
-                next = commit.version.next();
-            }
-        }
-        Ok(())
     }
 }

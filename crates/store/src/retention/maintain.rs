@@ -201,7 +201,7 @@ impl Store {
                     if age > SWEPT_AFTER {
                         retention.swept(&log, since, None).await?;
                     } else if swept.commits > 0 && age < all_but_the_end {
-                        let since_then = policy::before(now, all_but_the_end);
+                        let since_then = now.before(all_but_the_end);
                         retention.swept(&log, since, Some(since_then)).await?;
                     }
                 }

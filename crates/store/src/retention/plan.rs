@@ -58,16 +58,16 @@ impl Log {
     async fn behind_the_newest(&self, head: &Head, bytes: u64) -> Result<Version> {
         loop {
             let (mut all, mut counted, mut passed) = (0_u64, 0_u64, 0_u64);
-            self.each_size(head.boundary.next(), head.version, |_, size| {
-                (all, counted) = (all.saturating_add(size), counted + 1);
+            self.each_size(head.boundary.next(), head.version, |_, header, body| {
+                (all, counted) = (all.saturating_add(header).saturating_add(body), counted + 1);
             })
             .await?;
             let mut through = head.boundary;
-            self.each_size(head.boundary.next(), head.version, |version, size| {
+            self.each_size(head.boundary.next(), head.version, |version, header, body| {
                 if all > bytes {
                     through = version;
                 }
-                (all, passed) = (all.saturating_sub(size), passed + 1);
+                (all, passed) = (all.saturating_sub(header).saturating_sub(body), passed + 1);
             })
             .await?;
             // If somebody trimmed it meanwhile, what went was counted among what is kept.

@@ -126,7 +126,7 @@ pub enum Applied {
 impl Policy {
     /// What it keeps by a time; `None` if it takes nothing.
     fn keep_at(&self, now: Timestamp) -> Option<Keep> {
-        let since = self.keep_for.map(|age| before(now, age));
+        let since = self.keep_for.map(|age| now.before(age));
         self.keep().map(|keep| Keep { since, ..keep })
     }
 
@@ -144,22 +144,22 @@ impl Log {
         };
         let now = self.store.now();
         if let Some(idle) = policy.delete_idle_for
-            && self.last_used(&head).await? < before(now, idle)
+            && self.last_used(&head).await? < now.before(idle)
         {
             // Not if somebody uses it just now.
             let is_done = is_dry || self.store.delete_log_at(&self.id, Some(head.version)).await?.is_some();
             return Ok(if is_done { Applied::Deleted } else { Applied::Nothing });
         }
         let Some(keep) = policy.keep_at(now) else { return Ok(Applied::Nothing) };
-        if self.expendable(&head, &keep).await? == head.boundary && policy.kinds.is_empty() {
+        let through = self.expendable(&head, &keep).await?;
+        if through == head.boundary && policy.kinds.is_empty() {
             return Ok(Applied::Nothing);
         }
         let trim = Trim { keep, kinds: policy.kinds.clone() };
         if is_dry {
             return Ok(Applied::Trimmed(self.plan_trim(&trim).await?).unless_nothing());
         }
-        let intent = Intent::of(self.expendable(&head, &keep).await?, &policy.kinds);
-        self.store.retention()?.check(&self.id, &intent).await?;
+        self.store.retention()?.check(&self.id, &Intent::of(through, &policy.kinds)).await?;
         // So that states go back about half as far as events.
         let is_base_old = self.decode(&head)?.base <= self.expendable(&head, &keep.half(now)).await?;
         if is_base_old && policy.kinds.is_empty() {
@@ -218,8 +218,4 @@ impl Stored {
 /// Whole seconds, and never less than was asked for.
 fn seconds(age: Duration) -> u64 {
     age.as_secs().saturating_add(u64::from(age.subsec_nanos() > 0))
-}
-
-pub(super) fn before(now: Timestamp, age: Duration) -> Timestamp {
-    Timestamp(now.0.saturating_sub(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX)))
 }

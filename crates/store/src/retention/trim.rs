@@ -96,8 +96,8 @@ impl Log {
     async fn planned(&self, head: &Head, through: Version, trim: &Trim) -> Result<Trimmed> {
         let mut planned = Trimmed { head: head.version, before: head.boundary, ..Trimmed::default() };
         if trim.kinds.is_empty() {
-            self.each_size(head.boundary.next(), through, |_, bytes| {
-                (planned.commits, planned.bytes) = (planned.commits + 1, planned.bytes + bytes);
+            self.each_size(head.boundary.next(), through, |_, header, body| {
+                (planned.commits, planned.bytes) = (planned.commits + 1, planned.bytes + header + body);
             })
             .await?;
             planned.through = through;

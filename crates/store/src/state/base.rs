@@ -13,9 +13,9 @@ use crate::state::document::State;
 use crate::state::transact::Turns;
 
 /// Says that the commit is a base, and how many documents it holds.
-pub(crate) const BASE: &str = "icecore.base";
+const BASE: &str = "icecore.base";
 /// Documents as they were, in order of their keys.
-pub(crate) const DOCUMENTS: &str = "icecore.base.documents";
+const DOCUMENTS: &str = "icecore.base.documents";
 /// What an event holds at the most, unless one document has more: a reader has that much in memory beside the state.
 const EVENT_BYTES: usize = 1 << 20;
 
