@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::Result;
 use crate::guard::Guarded;
-use crate::postgres::{PATIENCE, free_port};
+use crate::kept::{PATIENCE, free_port};
 
 /// What a server answers.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,6 +14,7 @@ pub mod buckets;
 pub mod gcs;
 pub mod guard;
 pub mod http;
+mod kept;
 pub mod mariadb;
 pub mod mongodb;
 pub mod moto;

@@ -1,19 +1,14 @@
 //! MariaDB, which stands for MySQL too: servers that last as long as a test, and databases in one that lasts as long as a run.
 
-use std::fs::{self, File};
 use std::io::Write;
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
-
-use tempfile::TempDir;
 
 use crate::Result;
-use crate::guard::{Guarded, User};
-use crate::postgres::{PATIENCE, free_port, give_away, run};
+use crate::kept::{Kept, on_a_free_port};
+use crate::postgres::run;
 
 /// The user who may do everything, and has to say the password.
 pub const USER: &str = "root";
@@ -39,11 +34,7 @@ pub fn program(name: &str) -> Result<PathBuf> {
 /// A MariaDB server on a free port of this machine, in a folder that goes with it.
 #[derive(Debug)]
 pub struct Server {
-    /// Before the folder: a server ends before its files are deleted.
-    process: Option<Guarded>,
-    folder: TempDir,
-    user: Option<User>,
-    port: u16,
+    kept: Kept,
     settings: Vec<String>,
 }
 
@@ -53,41 +44,30 @@ impl Server {
     /// # Errors
     /// If MariaDB is not installed, or does not start; with what it said.
     pub fn start(settings: &[&str]) -> Result<Self> {
-        let folder = tempfile::tempdir().map_err(|error| format!("making a folder: {error}"))?;
-        let user = give_away(&folder)?;
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let mut server = Self { process: None, folder, user, port: 0, settings };
+        let server = Self { kept: Kept::new("MariaDB")?, settings };
         server.initialise()?;
-        // A port that was free may be somebody's a moment later.
-        for _ in 0..5 {
-            server.port = free_port()?;
-            if server.resume().is_ok() {
-                return Ok(server);
-            }
-        }
-        Err(format!("MariaDB does not start: {}", server.said()))
+        on_a_free_port(server, |server| &mut server.kept, Self::resume)
     }
 
     /// Where it is: [`USER`]'s URL, with the database `test`.
     pub fn url(&self) -> String {
-        format!("mysql://{USER}:{}@127.0.0.1:{}/test", encoded(PASSWORD), self.port)
+        format!("mysql://{USER}:{}@127.0.0.1:{}/test", encoded(PASSWORD), self.kept.port)
     }
 
     /// Its process; `None` while it is stopped.
     pub fn pid(&self) -> Option<u32> {
-        self.process.as_ref().map(Guarded::pid)
+        self.kept.pid()
     }
 
     /// Kills it with a signal that nobody can catch, as a crash does.
     pub fn kill(&mut self) {
-        if let Some(process) = self.process.take() {
-            process.kill();
-        }
+        self.kept.kill();
     }
 
     /// Stops it in order: what runs is ended, and connections are closed.
     pub fn stop(&mut self) {
-        drop(self.process.take());
+        self.kept.stop();
     }
 
     /// Starts it again at the same address, and waits until it takes connections.
@@ -96,16 +76,16 @@ impl Server {
     /// If it does not; with what it said.
     pub fn resume(&mut self) -> Result {
         self.stop();
-        let path = |name: &str| self.folder.path().join(name).to_string_lossy().into_owned();
+        let path = |name: &str| self.kept.path(name).to_string_lossy().into_owned();
         let mut arguments = vec!["--no-defaults".to_owned()];
         let ours = [
             format!("datadir={}", path("data")),
             // As it starts, a server deletes what another one that has the same folder is using.
-            format!("tmpdir={}", self.folder.path().display()),
+            format!("tmpdir={}", self.kept.folder().display()),
             format!("socket={}", path("socket")),
             format!("pid-file={}", path("pid")),
             format!("log-bin={}", path("log")),
-            format!("port={}", self.port),
+            format!("port={}", self.kept.port),
             "bind-address=127.0.0.1".to_owned(),
             "skip-name-resolve".to_owned(),
             "server-id=1".to_owned(),
@@ -119,58 +99,30 @@ impl Server {
             "expire-logs-days=1".to_owned(),
         ];
         arguments.extend(ours.iter().chain(&self.settings).map(|setting| format!("--{setting}")));
-        let output = File::create(self.output()).map_err(|error| format!("making a file: {error}"))?;
-        let process = Guarded::start(&program("mariadbd")?, &arguments, self.user, "TERM", &output)?;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
+        self.kept.run(&program("mariadbd")?, &arguments, "TERM", |kept| {
             // It listens when it is ready; somebody else who has the port would have ended it.
-            if self.said().contains("ready for connections")
-                && TcpStream::connect(("127.0.0.1", self.port)).is_ok()
-            {
-                self.process = Some(process);
-                return Ok(());
-            }
-            if !process.is_running() || Instant::now() > deadline {
-                return Err(format!("MariaDB does not start: {}", self.said()));
-            }
-            sleep(Duration::from_millis(2));
-        }
+            kept.said().contains("ready for connections")
+                && TcpStream::connect(("127.0.0.1", kept.port)).is_ok()
+        })
     }
 
     fn initialise(&self) -> Result {
         let mut install = Command::new(program("mariadb-install-db")?);
         install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
-        install.arg(format!("--datadir={}", self.folder.path().join("data").display()));
-        install.env("TMPDIR", self.folder.path());
-        as_user(&mut install, self.user, self.folder.path());
+        install.arg(format!("--datadir={}", self.kept.path("data").display()));
+        install.env("TMPDIR", self.kept.folder());
+        self.kept.as_user(&mut install);
         run(&mut install)?;
         // A server that only reads statements: it listens nowhere, and the root that it is asked as has no password yet.
         let mut bootstrap = Command::new(program("mariadbd")?);
         bootstrap.args(["--no-defaults", "--bootstrap", "--log-warnings=0"]);
-        bootstrap.arg(format!("--datadir={}", self.folder.path().join("data").display()));
-        bootstrap.env("TMPDIR", self.folder.path());
-        as_user(&mut bootstrap, self.user, self.folder.path());
+        bootstrap.arg(format!("--datadir={}", self.kept.path("data").display()));
+        bootstrap.env("TMPDIR", self.kept.folder());
+        self.kept.as_user(&mut bootstrap);
         let statements = format!(
             "CREATE DATABASE test;\nFLUSH PRIVILEGES;\nGRANT ALL ON *.* TO '{USER}'@'127.0.0.1' IDENTIFIED BY '{PASSWORD}' WITH GRANT OPTION;\n"
         );
         feed(&mut bootstrap, &statements)
-    }
-
-    fn output(&self) -> PathBuf {
-        self.folder.path().join("output")
-    }
-
-    fn said(&self) -> String {
-        fs::read_to_string(self.output()).unwrap_or_default()
-    }
-}
-
-/// Its own folder may be closed to the server's user.
-fn as_user(command: &mut Command, user: Option<User>, folder: &Path) {
-    command.current_dir(folder);
-    if let Some(user) = user {
-        use std::os::unix::process::CommandExt;
-        command.uid(user.uid).gid(user.gid);
     }
 }
 

@@ -1,6 +1,6 @@
 //! MongoDB: servers that last as long as a test, alone or as a replica set; and databases in one that lasts as long as a run.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
 use crate::Result;
-use crate::guard::{Guarded, User};
 use crate::http::{on_path, said};
-use crate::postgres::{PATIENCE, free_port, give_away};
+use crate::kept::{Kept, PATIENCE, on_a_free_port};
 
 const INSTALL: &str = "MongoDB is not here: `cargo xtask test` installs it, or put mongod on the path";
 /// The name of every replica set.
@@ -45,11 +42,7 @@ pub fn version() -> Result<String> {
 /// A MongoDB server on a free port of this machine, in a folder that goes with it.
 #[derive(Debug)]
 pub struct Server {
-    /// Before the folder: a server ends before its files are deleted.
-    process: Option<Guarded>,
-    folder: TempDir,
-    user: Option<User>,
-    port: u16,
+    kept: Kept,
     is_set: bool,
 }
 
@@ -74,17 +67,8 @@ impl Server {
     }
 
     fn start(is_set: bool) -> Result<Self> {
-        let folder = tempfile::tempdir().map_err(|error| format!("making a folder: {error}"))?;
-        let user = give_away(&folder)?;
-        let mut server = Self { process: None, folder, user, port: 0, is_set };
-        // A port that was free may be somebody's a moment later.
-        for _ in 0..5 {
-            server.port = free_port()?;
-            if server.resume().is_ok() {
-                return Ok(server);
-            }
-        }
-        Err(format!("mongod does not start: {}", server.said()))
+        let server = Self { kept: Kept::new("mongod")?, is_set };
+        on_a_free_port(server, |server| &mut server.kept, Self::resume)
     }
 
     /// Where it is: this server, whatever set it is in.
@@ -94,14 +78,12 @@ impl Server {
 
     /// Its `host:port`.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        address(&self.kept)
     }
 
     /// Kills it with a signal that nobody can catch, as a crash does.
     pub fn kill(&mut self) {
-        if let Some(process) = self.process.take() {
-            process.kill();
-        }
+        self.kept.kill();
     }
 
     /// Starts it again at the same address, and waits until it answers.
@@ -109,10 +91,8 @@ impl Server {
     /// # Errors
     /// If it does not; with what it said.
     pub fn resume(&mut self) -> Result {
-        drop(self.process.take());
-        let output = File::create(self.output()).map_err(|error| format!("making a file: {error}"))?;
-        let folder = self.folder.path().to_string_lossy().into_owned();
-        let port = self.port.to_string();
+        let folder = self.kept.folder().to_string_lossy().into_owned();
+        let port = self.kept.port.to_string();
         let mut arguments =
             vec!["--dbpath", &folder, "--port", &port, "--bind_ip", "127.0.0.1", "--nounixsocket"];
         arguments.extend(["--wiredTigerCacheSizeGB", "0.25", "--quiet"]);
@@ -123,16 +103,9 @@ impl Server {
             arguments.extend(["--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"]);
         }
         let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
-        let process = Guarded::start(&program()?, &arguments, self.user, "KILL", &output)?;
-        let deadline = Instant::now() + PATIENCE;
-        while process.is_running() && Instant::now() < deadline {
-            if self.ask("ping", Value::Number(1)).is_ok() {
-                self.process = Some(process);
-                return Ok(());
-            }
-            sleep(Duration::from_millis(5));
-        }
-        Err(format!("mongod does not start: {}", self.said()))
+        self.kept.run(&program()?, &arguments, "KILL", |kept| {
+            ask(&address(kept), "admin", "ping", Value::Number(1)).is_ok()
+        })
     }
 
     /// Whether it takes writes.
@@ -150,7 +123,7 @@ impl Server {
         let deadline = Instant::now() + PATIENCE;
         while !self.is_primary() {
             if Instant::now() > deadline {
-                return Err(format!("mongod never became the primary: {}", self.said()));
+                return Err(format!("mongod never became the primary: {}", self.kept.said()));
             }
             sleep(Duration::from_millis(10));
         }
@@ -160,14 +133,10 @@ impl Server {
     fn ask(&self, command: &str, value: Value) -> Result<Vec<u8>> {
         ask(&self.address(), "admin", command, value)
     }
+}
 
-    fn output(&self) -> PathBuf {
-        self.folder.path().join("output")
-    }
-
-    fn said(&self) -> String {
-        fs::read_to_string(self.output()).unwrap_or_default()
-    }
+fn address(kept: &Kept) -> String {
+    format!("127.0.0.1:{}", kept.port)
 }
 
 /// A replica set of three.
@@ -197,7 +166,7 @@ impl Set {
     pub fn primary(&self) -> Result<usize> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let is_primary = |node: &Server| node.process.is_some() && node.is_primary();
+            let is_primary = |node: &Server| node.kept.pid().is_some() && node.is_primary();
             if let Some(primary) = self.nodes.iter().position(is_primary) {
                 return Ok(primary);
             }

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::Result;
 use crate::guard::Guarded;
-use crate::postgres::{PATIENCE, free_port, give_away};
+use crate::kept::{PATIENCE, free_port, give_away};
 
 /// The program: on the path, or where Debian puts it.
 ///

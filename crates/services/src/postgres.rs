@@ -1,18 +1,12 @@
 //! PostgreSQL: servers that last as long as a test, and databases in one that lasts as long as a run.
 
-use std::fs::{self, File};
-use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
-
-use tempfile::TempDir;
 
 use crate::Result;
-use crate::guard::{Guarded, User};
+use crate::kept::{Kept, on_a_free_port};
 
 /// The role that must name [`PASSWORD`]; all others are trusted.
 pub const SECURED: &str = "secured";
@@ -21,9 +15,6 @@ pub const PASSWORD: &str = "correct horse/battery@staple?";
 
 const INSTALL: &str =
     "PostgreSQL is not here: `cargo xtask test` installs it, or install the package postgresql";
-/// A guard against a server that hangs, and no measure.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
 /// The folder of PostgreSQL's programs: on the path, as `pg_config` says, or where Debian puts them.
 ///
 /// # Errors
@@ -51,35 +42,10 @@ pub fn programs() -> Result<PathBuf> {
         .ok_or_else(|| INSTALL.to_owned())
 }
 
-/// PostgreSQL and pgbouncer refuse to run as root: its own user, or the one that owns nothing; and gives it the folder.
-pub(crate) fn give_away(folder: &TempDir) -> Result<Option<User>> {
-    let owner =
-        fs::metadata(folder.path()).map_err(|error| format!("looking at a new folder: {error}"))?.uid();
-    if owner != 0 {
-        return Ok(None);
-    }
-    let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let find = |name: &str| {
-        let line = accounts.lines().find(|line| line.split(':').next() == Some(name))?;
-        let mut numbers = line.split(':').skip(2).map(str::parse);
-        Some(User { uid: numbers.next()?.ok()?, gid: numbers.next()?.ok()? })
-    };
-    let user = find("postgres").or_else(|| find("nobody")).ok_or_else(|| {
-        "this is root, and there is no user postgres or nobody to run a server as".to_owned()
-    })?;
-    chown(folder.path(), Some(user.uid), Some(user.gid))
-        .map_err(|error| format!("giving a folder to the server's user: {error}"))?;
-    Ok(Some(user))
-}
-
 /// A PostgreSQL server on a free port of this machine, in a folder that goes with it.
 #[derive(Debug)]
 pub struct Server {
-    /// Before the folder: a server ends before its files are deleted.
-    process: Option<Guarded>,
-    folder: TempDir,
-    user: Option<User>,
-    port: u16,
+    kept: Kept,
     settings: Vec<String>,
 }
 
@@ -89,41 +55,30 @@ impl Server {
     /// # Errors
     /// If PostgreSQL is not installed, or does not start; with what it said.
     pub fn start(settings: &[&str]) -> Result<Self> {
-        let folder = tempfile::tempdir().map_err(|error| format!("making a folder: {error}"))?;
-        let user = give_away(&folder)?;
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let mut server = Self { process: None, folder, user, port: 0, settings };
+        let server = Self { kept: Kept::new("PostgreSQL")?, settings };
         server.initialise()?;
-        // A port that was free may be somebody's a moment later.
-        for _ in 0..5 {
-            server.port = free_port()?;
-            if server.resume().is_ok() {
-                return Ok(server);
-            }
-        }
-        Err(format!("PostgreSQL does not start: {}", server.said()))
+        on_a_free_port(server, |server| &mut server.kept, Self::resume)
     }
 
     /// Where it is: a superuser's URL, with the database `postgres`.
     pub fn url(&self) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.kept.port)
     }
 
     /// Its process; `None` while it is stopped.
     pub fn pid(&self) -> Option<u32> {
-        self.process.as_ref().map(Guarded::pid)
+        self.kept.pid()
     }
 
     /// Kills it and all its processes with a signal that nobody can catch, as a crash does.
     pub fn kill(&mut self) {
-        if let Some(process) = self.process.take() {
-            process.kill();
-        }
+        self.kept.kill();
     }
 
     /// Stops it at once, without a checkpoint: connections are cut, and the next start recovers.
     pub fn stop(&mut self) {
-        drop(self.process.take());
+        self.kept.stop();
     }
 
     /// Starts it again at the same address, and waits until it takes connections.
@@ -137,7 +92,7 @@ impl Server {
         let _ = fs::remove_file(&status);
         let mut arguments = vec!["-D".to_owned(), self.data().to_string_lossy().into_owned()];
         let ours = [
-            format!("port={}", self.port),
+            format!("port={}", self.kept.port),
             "listen_addresses=127.0.0.1".to_owned(),
             "unix_socket_directories=".to_owned(),
             "shared_buffers=32MB".to_owned(),
@@ -146,33 +101,18 @@ impl Server {
         for setting in ours.iter().chain(&self.settings) {
             arguments.extend(["-c".to_owned(), setting.clone()]);
         }
-        let output = File::create(self.output()).map_err(|error| format!("making a file: {error}"))?;
-        let process = Guarded::start(&programs()?.join("postgres"), &arguments, self.user, "QUIT", &output)?;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
+        self.kept.run(&programs()?.join("postgres"), &arguments, "QUIT", |_| {
             // Its eighth line is the state.
             let state = fs::read_to_string(&status).unwrap_or_default();
-            if state.lines().nth(7).is_some_and(|state| state.trim() == "ready") {
-                self.process = Some(process);
-                return Ok(());
-            }
-            if !process.is_running() || Instant::now() > deadline {
-                return Err(format!("PostgreSQL does not start: {}", self.said()));
-            }
-            sleep(Duration::from_millis(2));
-        }
+            state.lines().nth(7).is_some_and(|state| state.trim() == "ready")
+        })
     }
 
     fn initialise(&self) -> Result {
         let mut initdb = Command::new(programs()?.join("initdb"));
         initdb.arg("-D").arg(self.data());
         initdb.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]);
-        // Its own folder may be closed to the server's user.
-        initdb.current_dir(self.folder.path());
-        if let Some(user) = self.user {
-            use std::os::unix::process::CommandExt;
-            initdb.uid(user.uid).gid(user.gid);
-        }
+        self.kept.as_user(&mut initdb);
         run(&mut initdb)?;
         let rules = format!(
             "host all {SECURED} 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n"
@@ -182,21 +122,8 @@ impl Server {
     }
 
     fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.kept.path("data")
     }
-
-    fn output(&self) -> PathBuf {
-        self.folder.path().join("output")
-    }
-
-    fn said(&self) -> String {
-        fs::read_to_string(self.output()).unwrap_or_default()
-    }
-}
-
-pub(crate) fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
-    listener.map(|address| address.port()).map_err(|error| format!("finding a free port: {error}"))
 }
 
 /// Runs statements one after the other, each in a transaction of its own, with `psql`: what they answer, a row a line.

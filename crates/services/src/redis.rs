@@ -1,20 +1,17 @@
 //! Redis: servers that last as long as a test, as one, with replicas and Sentinels, or as a cluster; and prefixes in one that lasts as long as
 //! a run.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
 use crate::Result;
-use crate::guard::{Guarded, User};
 use crate::http::{on_path, said};
-use crate::postgres::{PATIENCE, free_port, give_away};
+use crate::kept::{Kept, PATIENCE, free_port, on_a_free_port};
 
 const INSTALL: &str = "Redis is not here: `cargo xtask test` installs it, or install the packages redis-server and redis-sentinel";
 /// The name by which Sentinels know the primary.
@@ -41,11 +38,7 @@ pub fn version() -> Result<String> {
 /// A Redis server on a free port of this machine, in a folder that goes with it.
 #[derive(Debug)]
 pub struct Server {
-    /// Before the folder: a server ends before its files are deleted.
-    process: Option<Guarded>,
-    folder: TempDir,
-    user: Option<User>,
-    port: u16,
+    kept: Kept,
     program: &'static str,
     settings: Vec<String>,
 }
@@ -70,7 +63,7 @@ impl Server {
     /// # Errors
     /// As [`Self::start`]; or if it does not follow.
     pub fn replica(&self, settings: &[[&str; 2]]) -> Result<Self> {
-        let follows = format!("127.0.0.1 {}", self.port);
+        let follows = format!("127.0.0.1 {}", self.kept.port);
         let replica = Self::start(&[&[["replicaof", &follows]], settings].concat())?;
         replica.until(&["INFO", "replication"], "master_link_status:up")?;
         Ok(replica)
@@ -81,7 +74,7 @@ impl Server {
     /// # Errors
     /// As [`Self::start`].
     pub fn sentinel(&self, quorum: usize) -> Result<Self> {
-        let port = self.port;
+        let port = self.kept.port;
         let watch = format!(
             "sentinel monitor {PRIMARY} 127.0.0.1 {port} {quorum}\nsentinel down-after-milliseconds {PRIMARY} 500\nsentinel failover-timeout {PRIMARY} 3000\n"
         );
@@ -89,27 +82,22 @@ impl Server {
     }
 
     fn start_program(program: &'static str, settings: &[[&str; 2]], file: &str) -> Result<Self> {
-        let folder = tempfile::tempdir().map_err(|error| format!("making a folder: {error}"))?;
-        let user = give_away(&folder)?;
         let settings = settings.iter().map(|[name, value]| setting(name, value)).collect();
-        let mut server = Self { process: None, folder, user, port: 0, program, settings };
-        // A port that was free may be somebody's a moment later.
-        for _ in 0..5 {
-            server.port = free_port()?;
-            let lines = [&server.settings.concat(), file].concat();
-            let path = server.folder.path().join("conf");
-            fs::write(&path, format!("port {}\nbind 127.0.0.1\nlogfile \"\"\n{lines}", server.port))
-                .map_err(|error| format!("writing a file: {error}"))?;
-            // A Sentinel writes what it learns into it.
-            if let Some(user) = server.user {
-                std::os::unix::fs::chown(&path, Some(user.uid), Some(user.gid))
-                    .map_err(|error| format!("giving a file away: {error}"))?;
-            }
-            if server.resume().is_ok() {
-                return Ok(server);
-            }
+        let server = Self { kept: Kept::new(program)?, program, settings };
+        on_a_free_port(server, |server| &mut server.kept, |server| server.begin(file))
+    }
+
+    fn begin(&mut self, file: &str) -> Result {
+        let lines = [&self.settings.concat(), file].concat();
+        let path = self.kept.path("conf");
+        fs::write(&path, format!("port {}\nbind 127.0.0.1\nlogfile \"\"\n{lines}", self.kept.port))
+            .map_err(|error| format!("writing a file: {error}"))?;
+        // A Sentinel writes what it learns into it.
+        if let Some(user) = self.kept.user {
+            std::os::unix::fs::chown(&path, Some(user.uid), Some(user.gid))
+                .map_err(|error| format!("giving a file away: {error}"))?;
         }
-        Err(format!("{program} does not start: {}", server.said()))
+        self.resume()
     }
 
     /// Where it is.
@@ -119,14 +107,12 @@ impl Server {
 
     /// Its `host:port`.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        address(&self.kept)
     }
 
     /// Kills it with a signal that nobody can catch, as a crash does.
     pub fn kill(&mut self) {
-        if let Some(process) = self.process.take() {
-            process.kill();
-        }
+        self.kept.kill();
     }
 
     /// Starts it again at the same address, and waits until it takes commands.
@@ -134,24 +120,11 @@ impl Server {
     /// # Errors
     /// If it does not; with what it said.
     pub fn resume(&mut self) -> Result {
-        drop(self.process.take());
-        let output = File::create(self.output()).map_err(|error| format!("making a file: {error}"))?;
-        let folder = self.folder.path();
-        let arguments = [
-            folder.join("conf").to_string_lossy().into_owned(),
-            "--dir".to_owned(),
-            folder.to_string_lossy().into_owned(),
-        ];
-        let process = Guarded::start(&program(self.program)?, &arguments, self.user, "KILL", &output)?;
-        let deadline = Instant::now() + PATIENCE;
-        while process.is_running() && Instant::now() < deadline {
-            if self.ask(&["PING"]).is_ok_and(|answer| answer == "PONG") {
-                self.process = Some(process);
-                return Ok(());
-            }
-            sleep(Duration::from_millis(2));
-        }
-        Err(format!("{} does not start: {}", self.program, self.said()))
+        let path = |path: &Path| path.to_string_lossy().into_owned();
+        let arguments = [path(&self.kept.path("conf")), "--dir".to_owned(), path(self.kept.folder())];
+        self.kept.run(&program(self.program)?, &arguments, "KILL", |kept| {
+            ask(&address(kept), &["PING"]).is_ok_and(|answer| answer == "PONG")
+        })
     }
 
     /// What it answers to a command, with `redis-cli`'s way of showing it left out: text as it is, lists a line an item.
@@ -179,14 +152,10 @@ impl Server {
             sleep(Duration::from_millis(5));
         }
     }
+}
 
-    fn output(&self) -> PathBuf {
-        self.folder.path().join("output")
-    }
-
-    fn said(&self) -> String {
-        fs::read_to_string(self.output()).unwrap_or_default()
-    }
+fn address(kept: &Kept) -> String {
+    format!("127.0.0.1:{}", kept.port)
 }
 
 /// A line of a file of settings.
