@@ -33,7 +33,7 @@ pub fn run() -> Outcome<Counts> {
     step("Python", || {
         let ruff = python("ruff");
         let mypy = python("mypy");
-        let files = ["examples", "crates/python", "bench/peers"];
+        let files = ["examples", "crates/python", "bench/peers", "crates/services"];
         let rules = ["check", "--quiet", "--select", "B,E,F,I,SIM,UP,W", "--line-length", "120"];
         succeed(&mut command(&ruff, &[&rules[..], &files].concat()))?;
         let format = ["format", "--quiet", "--check", "--line-length", "120"];

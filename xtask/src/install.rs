@@ -206,7 +206,7 @@ fn servers() -> Vec<Missing> {
     let mut missing = Vec::new();
     if moto::version().as_deref() != Ok(MOTO) {
         missing.push(Missing::inside(
-            format!("moto {MOTO}, in target/tools, which stands for S3 (half a minute)"),
+            format!("moto {MOTO}, in target/tools, which stands for S3 and DynamoDB (half a minute)"),
             vec![words(&format!("target/tools/bin/pip install --quiet moto[server]=={MOTO}"))],
         ));
     }

@@ -34,18 +34,19 @@ impl Servers {
         println!("MariaDB {}, for MySQL too", mariadb::sql(&self.mariadb.url(), &["SELECT VERSION()"])?);
         println!("Redis {}", redis::version()?);
         println!("MongoDB {}, as a replica set of one", mongodb::version()?);
-        println!("moto {}, for S3", moto::version()?);
+        println!("moto {}, for S3 and DynamoDB", moto::version()?);
         println!("Azurite {}, for Azure", azurite::version()?);
         println!("crates/services/src/gcs, for Google Cloud Storage");
         Ok(())
     }
 
     /// Where the tests find them.
-    pub fn variables(&self) -> [(String, String); 7] {
+    pub fn variables(&self) -> [(String, String); 8] {
         [
             ("postgres", self.postgres.url()),
             ("mariadb", self.mariadb.url()),
             ("s3", self.moto.url()),
+            ("dynamodb", self.moto.url()),
             ("azure", self.azurite.url()),
             ("gcs", self.gcs.url()),
             ("redis", self.redis.url()),

@@ -78,6 +78,9 @@ fn what_would_be_made(url: &str, error: Error) -> Error {
         Some(scheme) if scheme.starts_with("redis") => {
             "keys that begin with the prefix, which any number of processes may write and read"
         }
+        Some("dynamodb") => {
+            "items below the prefix, which any number of processes may write and read, and with create=true the table"
+        }
         Some("mongodb") => "collections in the database, which any number of processes may write and read",
         Some("s3" | "gs" | "az") => {
             "objects below the prefix, which any number of processes may write and read"

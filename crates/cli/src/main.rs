@@ -43,7 +43,7 @@ use output::{Format, Output, WhenClosed};
     after_help = "Exit codes: 0 done, 2 invalid request, 3 conflict, 4 not found, 5 unavailable or unknown, 6 refused, 20 damaged data."
 )]
 struct Cli {
-    /// The store: file:PATH, sqlite:PATH or memory:, and in a build with their features postgres://…, mysql://…, s3://…, gs://…, az://…, redis://… or mongodb://…
+    /// The store: file:PATH, sqlite:PATH or memory:, and in a build with their features postgres://…, mysql://…, s3://…, gs://…, az://…, redis://…, mongodb://… or dynamodb://…
     #[arg(
         long,
         env = "ICECORE_STORE",

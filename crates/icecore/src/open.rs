@@ -34,6 +34,7 @@ pub struct Open {
 /// | `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX` | objects in S3, Google Cloud Storage, Azure Blob Storage, or a server that speaks as they do (`endpoint=URL`); any number of writing and reading processes; credentials from the environment; feature `object` |
 /// | `redis://USER:PASSWORD@HOST:PORT/DATABASE`, `redis+sentinel://HOST:PORT,HOST:PORT/PRIMARY`, `redis+cluster://HOST:PORT,HOST:PORT`, with TLS `rediss` | keys in Redis or Valkey, `prefix=icecore`; any number of writing and reading processes; feature `redis` |
 /// | `mongodb://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE` | collections of a MongoDB database, `icecore`; any number of writing and reading processes; feature `mongodb` |
+/// | `dynamodb://TABLE?region=REGION` | items of a DynamoDB table, `prefix=icecore`, which `create=true` makes; any number of writing and reading processes; credentials from the environment or AWS's file; feature `dynamodb` |
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] if it is no URL of a system in this build; else as the system has it.
@@ -91,6 +92,11 @@ impl Open {
             | "rediss+cluster" => {
                 let settings = icecore_redis::Settings::parse(url)?;
                 Ok(Arc::new(icecore_redis::RedisStore::open(settings, self.access).await?))
+            }
+            #[cfg(feature = "dynamodb")]
+            "dynamodb" => {
+                let settings = icecore_dynamodb::Settings::parse(url)?;
+                Ok(Arc::new(icecore_dynamodb::DynamoStore::open(settings, self.access).await?))
             }
             #[cfg(feature = "mongodb")]
             "mongodb" | "mongodb+srv" => {

@@ -26,6 +26,8 @@ const FORMS: &[&str] = &[
     "redis+sentinel://HOST:PORT/PRIMARY",
     #[cfg(feature = "redis")]
     "redis+cluster://HOST:PORT",
+    #[cfg(feature = "dynamodb")]
+    "dynamodb://TABLE",
     #[cfg(feature = "mongodb")]
     "mongodb://HOST:PORT/DATABASE",
 ];
@@ -117,6 +119,8 @@ mod tests {
             "redis://:SECRET@cache/0",
             "rediss+sentinel://:SECRET@a,b/main?sentinel_password_file=SECRET",
             "az://container/prefix?SECRET",
+            "dynamodb://agents?region=here&secret_access_key=SECRET",
+            "dynamodb://key:SECRET@agents",
             "s3://bucket?user=a@b&key=SECRET",
             "file:somewhere?key=SECRET",
             "mongodb://ada:SECRET@a,b,c/agents?authSource=SECRET",

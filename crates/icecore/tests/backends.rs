@@ -7,7 +7,8 @@
     feature = "mysql",
     feature = "postgres",
     feature = "object",
-    feature = "redis"
+    feature = "redis",
+    feature = "dynamodb"
 ))]
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
@@ -17,7 +18,9 @@ use std::path::{Path, PathBuf};
 
 use icecore::log::backend::Depth;
 use icecore::{Capabilities, Durability, Open};
-use icecore_services::{self as services, buckets, mariadb, mongodb, postgres::Database, redis::Prefix};
+use icecore_services::{
+    self as services, buckets, dynamodb::Table, mariadb, mongodb, postgres::Database, redis::Prefix,
+};
 
 /// The contract's numbers, as in the comment of `Backend`.
 const CONTRACT: [&str; 9] = [
@@ -33,7 +36,7 @@ const CONTRACT: [&str; 9] = [
 ];
 
 /// A system and what cannot be asked of a program: whose version it is, and what to know.
-const ABOUT: [(&str, &str, &str); 10] = [
+const ABOUT: [(&str, &str, &str); 11] = [
     (
         "memory",
         "this build's own",
@@ -84,6 +87,11 @@ const ABOUT: [(&str, &str, &str); 10] = [
         "Azurite, which stands for it",
         "With the feature `object`. Tried on Azurite, in memory; the service itself was never used. A listing that begins in the middle (`startFrom`) is one that Azurite does not know: there it reads all names of a log.",
     ),
+    (
+        "dynamodb",
+        "moto, which stands for it",
+        "With the feature `dynamodb`. An emulator only: tried on moto, with a lock of ours around each call, and it checks no signature and throttles nobody; the service itself was never used. All or none takes what a transaction of the service takes: 100 items, of which a commit is one and a new log two more, and 4 MB. What is larger than 128 KiB is in parts, and the service writes 1 MB a second into one log. A table that deletes items by itself (time to live) by an attribute that commits have is refused. Declared is `replicated` for the service, and for an endpoint of your own `disk`, as here, unless the URL says otherwise.",
+    ),
 ];
 
 struct System {
@@ -128,6 +136,7 @@ async fn declared(system: &str, whose: &str) -> System {
     let mysql = (system == "mysql").then(|| mariadb::Database::create(&services::url("mariadb")).unwrap());
     let prefix = (system == "redis").then(|| Prefix::new(&services::url("redis")));
     let mongodb = (system == "mongodb").then(|| mongodb::Database::new(&services::url("mongodb")));
+    let table = (system == "dynamodb").then(Table::new);
     let url = match system {
         "memory" => "memory:".to_owned(),
         "postgres" => database.as_ref().unwrap().url(),
@@ -137,6 +146,7 @@ async fn declared(system: &str, whose: &str) -> System {
         "s3" => buckets::s3(),
         "gcs" => buckets::gcs(),
         "azure" => buckets::azure(),
+        "dynamodb" => table.as_ref().unwrap().url(),
         system => format!("{system}:{}", folder.path().join("store").display()),
     };
     let store = Open::default().open(&url).await.unwrap();

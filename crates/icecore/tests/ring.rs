@@ -4,7 +4,8 @@
     feature = "mysql",
     feature = "postgres",
     feature = "object",
-    feature = "redis"
+    feature = "redis",
+    feature = "dynamodb"
 ))]
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
@@ -13,7 +14,9 @@ use std::collections::BTreeMap;
 use icecore::log::backend::Page;
 use icecore::log::{Backend, PageLimit};
 use icecore::{Entry, EntryId, Event, LogId, LogPrefix, Store, Version, copy};
-use icecore_services::{self as services, buckets, mariadb, mongodb, postgres::Database, redis::Prefix};
+use icecore_services::{
+    self as services, buckets, dynamodb::Table, mariadb, mongodb, postgres::Database, redis::Prefix,
+};
 
 /// Logs of all kinds: one commit, many, with and without ids, large, with dropped bodies, and names that systems fold.
 async fn fill(store: &Store) {
@@ -61,8 +64,18 @@ async fn logs_come_back_byte_for_byte_around_all_systems() {
     let mysql = mariadb::Database::create(&services::url("mariadb")).unwrap();
     let prefix = Prefix::new(&services::url("redis"));
     let mongodb = mongodb::Database::new(&services::url("mongodb"));
-    let servers = [database.url(), mysql.url(), buckets::s3(), prefix.url(), buckets::gcs(), mongodb.url()];
-    let urls: Vec<String> = [at("file"), at("sqlite"), buckets::azure()].into_iter().chain(servers).collect();
+    let table = Table::new();
+    let servers = [
+        database.url(),
+        mysql.url(),
+        buckets::s3(),
+        prefix.url(),
+        buckets::gcs(),
+        table.url(),
+        buckets::azure(),
+        mongodb.url(),
+    ];
+    let urls: Vec<String> = [at("file"), at("sqlite")].into_iter().chain(servers).collect();
     let first = icecore::open("memory:").await.unwrap();
     fill(&first).await;
     let expected = everything(&first).await;

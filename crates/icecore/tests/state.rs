@@ -7,7 +7,8 @@
     feature = "mysql",
     feature = "postgres",
     feature = "object",
-    feature = "redis"
+    feature = "redis",
+    feature = "dynamodb"
 ))]
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
@@ -19,7 +20,9 @@ use icecore::retention::{Keep, Pace, Trim};
 use icecore::{
     At, Changes, Condition, EntryId, Error, Event, Json, Log, LogId, LogPrefix, Merge, State, Store, Version,
 };
-use icecore_services::{self as services, buckets, mariadb, mongodb, postgres::Database, redis::Prefix};
+use icecore_services::{
+    self as services, buckets, dynamodb::Table, mariadb, mongodb, postgres::Database, redis::Prefix,
+};
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
@@ -337,6 +340,12 @@ async fn racing_handles_on_azure_lose_no_update() {
     handles_race(&two(&buckets::azure()).await, 2, 5).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn racing_handles_on_dynamodb_lose_no_update() {
+    let table = Table::new();
+    handles_race(&two(&table.url()).await, 2, 5).await;
+}
+
 #[tokio::test]
 async fn racing_processes_on_sqlite_lose_no_update_and_may_be_killed() {
     let folder = tempfile::tempdir().unwrap();
@@ -372,15 +381,22 @@ async fn racing_processes_on_gcs_lose_no_update_and_may_be_killed() {
     processes_race(&buckets::gcs()).await;
 }
 
-/// Merges alone: transactions that race for one slot after the other would take minutes with the server that stands for S3.
+/// Merges alone: transactions that race for one slot after the other would take minutes with the server that stands for S3 and DynamoDB.
+async fn processes_merge(url: &str) {
+    let half = rounds(EACH) * TASKS / 2;
+    let races = [(["wm", "wm"], [None; 2]), (["km", "km"], [Some(half), Some(half + half / 2)])];
+    these_race(url, &races).await;
+}
+
 #[tokio::test]
 async fn racing_processes_on_s3_merge_without_a_loss() {
-    let half = rounds(EACH) * TASKS / 2;
-    these_race(
-        &buckets::s3(),
-        &[(["wm", "wm"], [None; 2]), (["km", "km"], [Some(half), Some(half + half / 2)])],
-    )
-    .await;
+    processes_merge(&buckets::s3()).await;
+}
+
+#[tokio::test]
+async fn racing_processes_on_dynamodb_merge_without_a_loss() {
+    let table = Table::new();
+    processes_merge(&table.url()).await;
 }
 
 /// An error as far as it is the same everywhere.
@@ -525,8 +541,18 @@ async fn one_sequence_comes_to_the_same_state_on_every_system() {
 
     let prefix = Prefix::new(&services::url("redis"));
     let mongodb = mongodb::Database::new(&services::url("mongodb"));
-    let servers = [database.url(), mysql.url(), prefix.url(), buckets::s3(), buckets::gcs(), mongodb.url()];
-    for url in [at("file"), at("sqlite"), buckets::azure()].into_iter().chain(servers) {
+    let table = Table::new();
+    let servers = [
+        database.url(),
+        mysql.url(),
+        prefix.url(),
+        buckets::s3(),
+        buckets::gcs(),
+        buckets::azure(),
+        mongodb.url(),
+        table.url(),
+    ];
+    for url in [at("file"), at("sqlite")].into_iter().chain(servers) {
         let store = icecore::open(&url).await.unwrap();
         // The directory is written through one store.
         let other = if url.starts_with("file:") { store.clone() } else { icecore::open(&url).await.unwrap() };

@@ -304,5 +304,6 @@ async def test_every_system_is_in_the_wheel() -> None:
     with pytest.raises(icecore.Error) as caught:
         await icecore.open("nothing:")
     assert caught.value.kind == "invalid"
-    for scheme in ("memory:", "file:", "sqlite:", "postgres:", "mysql:", "s3:", "gs:", "az:", "redis:", "mongodb:"):
+    schemes = "memory file sqlite postgres mysql s3 gs az redis mongodb dynamodb".split()
+    for scheme in (f"{name}:" for name in schemes):
         assert scheme in str(caught.value)

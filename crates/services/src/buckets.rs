@@ -25,7 +25,7 @@ pub fn azure() -> String {
 
 /// Of this test, this process and this moment: the server may have been there for longer.
 #[expect(clippy::disallowed_methods, reason = "a name for a place, which no test reads")]
-fn prefix() -> String {
+pub(crate) fn prefix() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let moment = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |span| span.as_micros());
     format!("test-{moment}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))

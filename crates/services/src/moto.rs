@@ -1,5 +1,5 @@
-//! moto: S3 in memory. It checks no signature, and it forgets everything at its end. That it creates an object once, whoever races, takes a
-//! lock of ours: it looks whether the object is there, and then puts it, in threads.
+//! moto: S3 and DynamoDB in memory. It checks no signature, and it forgets everything at its end. That it creates an object or an item once,
+//! whoever races, takes locks of ours: see `moto.py`.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -14,22 +14,8 @@ pub const BUCKET: &str = "icecore-test";
 const AUTHORIZATION: &str =
     "AWS4-HMAC-SHA256 Credential=any/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=any";
 
-/// Starts it with a lock around each put. The body has been read by then, so that nobody waits for a slow client.
-const LOCKED: &str = "
-import functools, threading
-from moto.s3.responses import S3Response
-from moto.server import main
-
-lock, put_object = threading.Lock(), S3Response.put_object
-
-@functools.wraps(put_object)
-def put_alone(*arguments):
-    with lock:
-        return put_object(*arguments)
-
-S3Response.put_object = put_alone
-main()
-";
+/// How it is started.
+const LOCKED: &str = include_str!("moto.py");
 
 /// The program: in `target/tools` of the repository, or on the path.
 ///

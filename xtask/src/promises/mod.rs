@@ -1,6 +1,7 @@
 //! What is promised, the test that would notice, and the break that shows that it does.
 
 mod agents;
+mod dynamodb;
 mod merges;
 mod mongodb;
 mod retention;
@@ -12,5 +13,6 @@ use crate::mutants::Promise;
 /// All of them, in the order of the page.
 pub fn promises() -> impl Iterator<Item = &'static Promise> {
     let store = state::STATE.iter().chain(merges::MERGES).chain(retention::RETENTION);
-    storage::STORAGE.iter().chain(mongodb::MONGODB).chain(store).chain(agents::AGENTS)
+    let systems = storage::STORAGE.iter().chain(mongodb::MONGODB).chain(dynamodb::DYNAMODB);
+    systems.chain(store).chain(agents::AGENTS)
 }

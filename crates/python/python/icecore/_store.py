@@ -70,7 +70,8 @@ class Store:
 async def open(url: str, read_only: bool = False) -> Store:
     """Opens a store: ``memory:``, ``file:PATH``, ``sqlite:PATH``, or that of a server or a bucket.
 
-    Servers are ``postgres://…``, ``mysql://…``, ``redis://…`` and ``mongodb://…``; buckets ``s3://…``, ``gs://…`` and ``az://…``.
+    Servers are ``postgres://…``, ``mysql://…``, ``redis://…``, ``mongodb://…`` and ``dynamodb://…``; buckets
+    ``s3://…``, ``gs://…`` and ``az://…``.
     """
     store = Store(url, read_only)
     await store.open()

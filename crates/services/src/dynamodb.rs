@@ -1,0 +1,44 @@
+//! Tables of a test's own in the server for DynamoDB that a whole run shares, which is moto: see [`crate::moto`].
+
+use crate::http::exchange;
+use crate::{buckets, url};
+
+/// A table that nobody else has. It is made when a store is opened in it, and deleted at the end: the server keeps everything in memory.
+#[derive(Debug)]
+pub struct Table {
+    server: String,
+    name: String,
+}
+
+/// Of a key that moto does not look at.
+const AUTHORIZATION: &str = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=any";
+
+impl Table {
+    /// Names one.
+    #[expect(clippy::new_without_default, reason = "each is another")]
+    pub fn new() -> Self {
+        Self { server: url("dynamodb"), name: buckets::prefix() }
+    }
+
+    /// A store's URL.
+    pub fn url(&self) -> String {
+        let options = "create=true&access_key_id=test&secret_access_key=test&region=us-east-1";
+        format!("dynamodb://{}?endpoint={}&{options}", self.name, self.server)
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        let port = self.server.rsplit(':').next().and_then(|port| port.trim_end_matches('/').parse().ok());
+        let headers = [
+            ("Authorization", AUTHORIZATION),
+            ("X-Amz-Target", "DynamoDB_20120810.DeleteTable"),
+            ("Content-Type", "application/x-amz-json-1.0"),
+        ];
+        let body = format!(r#"{{"TableName":"{}"}}"#, self.name);
+        if let Some(port) = port {
+            // The server may be gone, and its tables with it.
+            let _ = exchange(port, "POST", "/", &headers, body.as_bytes());
+        }
+    }
+}
