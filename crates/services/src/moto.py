@@ -17,8 +17,8 @@ from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.models.table import Table
 from moto.dynamodb.responses import DynamoHandler
-from moto.s3.responses import S3Response
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication
+from moto.s3.responses import S3Response
 from moto.server import main
 from werkzeug.serving import WSGIRequestHandler
 
@@ -61,7 +61,7 @@ def transact(backend: DynamoDBBackend, actions: list[dict[str, Any]]) -> None:
 @functools.wraps(query)
 def query_partition(table: Table, hash_key: DynamoType | None, *arguments: Any, **named: Any) -> Any:
     """Looks at one partition; there are no indexes here."""
-    table.all_items = lambda: list(table.items[hash_key].values()) if hash_key in table.items else []  # type: ignore[method-assign]
+    table.all_items = lambda: list(table.items[hash_key].values()) if hash_key in table.items else []
     try:
         return query(table, hash_key, *arguments, **named)
     finally:
@@ -69,13 +69,13 @@ def query_partition(table: Table, hash_key: DynamoType | None, *arguments: Any, 
 
 
 # What is copied before a transaction, and put back after one that failed, is the table itself.
-Table.__deepcopy__ = lambda table, _memo: table  # type: ignore[attr-defined]
-DynamoDBBackend.transact_write_items = transact  # type: ignore[method-assign]
-Table.query = query_partition  # type: ignore[method-assign]
-DynamoHandler.call_action = alone(DynamoHandler.call_action)  # type: ignore[method-assign]
-S3Response.put_object = alone(S3Response.put_object)  # type: ignore[method-assign]
+Table.__deepcopy__ = lambda table, _memo: table
+DynamoDBBackend.transact_write_items = transact
+Table.query = query_partition
+DynamoHandler.call_action = alone(DynamoHandler.call_action)
+S3Response.put_object = alone(S3Response.put_object)
 lookup = DomainDispatcherApplication.get_backend_for_host
-DomainDispatcherApplication.get_backend_for_host = functools.cache(lookup)  # type: ignore[method-assign]
+DomainDispatcherApplication.get_backend_for_host = functools.cache(lookup)
 WSGIRequestHandler.protocol_version = "HTTP/1.1"
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
 main()
