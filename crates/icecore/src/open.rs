@@ -78,12 +78,12 @@ impl Open {
             #[cfg(feature = "postgres")]
             "postgres" | "postgresql" => {
                 let settings = icecore_sql::postgres::Settings::parse(url)?;
-                Ok(Arc::new(icecore_sql::PostgresStore::open(settings, self.access).await?))
+                Ok(Arc::new(icecore_sql::Postgres::open(settings, self.access).await?))
             }
             #[cfg(feature = "mysql")]
             "mysql" | "mariadb" => {
                 let settings = icecore_sql::mysql::Settings::parse(url)?;
-                Ok(Arc::new(icecore_sql::MySqlStore::open(settings, self.access).await?))
+                Ok(Arc::new(icecore_sql::MySql::open(settings, self.access).await?))
             }
             #[cfg(feature = "object")]
             "s3" | "gs" | "az" => Ok(Arc::new(icecore_object::cloud::open(url, self.access).await?)),
@@ -91,17 +91,17 @@ impl Open {
             "redis" | "rediss" | "redis+sentinel" | "rediss+sentinel" | "redis+cluster"
             | "rediss+cluster" => {
                 let settings = icecore_redis::Settings::parse(url)?;
-                Ok(Arc::new(icecore_redis::RedisStore::open(settings, self.access).await?))
+                Ok(Arc::new(icecore_redis::Redis::open(settings, self.access).await?))
             }
             #[cfg(feature = "dynamodb")]
             "dynamodb" => {
                 let settings = icecore_dynamodb::Settings::parse(url)?;
-                Ok(Arc::new(icecore_dynamodb::DynamoStore::open(settings, self.access).await?))
+                Ok(Arc::new(icecore_dynamodb::DynamoDb::open(settings, self.access).await?))
             }
             #[cfg(feature = "mongodb")]
             "mongodb" | "mongodb+srv" => {
                 let settings = icecore_mongodb::Settings::parse(url)?;
-                Ok(Arc::new(icecore_mongodb::MongoStore::open(settings, self.access).await?))
+                Ok(Arc::new(icecore_mongodb::MongoDb::open(settings, self.access).await?))
             }
             _ => Err(Error::new(ErrorKind::Invalid, "opening a store")
                 .with("url", url::redact(url))

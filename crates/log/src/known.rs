@@ -61,6 +61,11 @@ impl Known {
         generations.iter_mut().for_each(|logs| drop(logs.remove(log)));
     }
 
+    /// Whether one of these logs was seen past the version.
+    pub fn is_past(&self, seen: &[(LogId, Version)]) -> bool {
+        seen.iter().any(|(log, version)| self.get(log).is_some_and(|tip| tip.last > *version))
+    }
+
     /// When the head was seen that a run follows; `None` if it follows another, or nothing is known.
     pub fn followed_by(&self, run: &Run) -> Option<Moment> {
         let tip = self.get(&run.log)?;

@@ -9,9 +9,9 @@ use tokio::time::Instant;
 use crate::create::{DOING, Seen, check_boundary, judge, known_tenant, lost, remember};
 use crate::fault::Fault;
 use crate::slot::{self, ACTIONS_MAX, FIRST_ACTIONS, Slots, TRANSACTION_BYTES_MAX};
-use crate::store::Inner;
+use crate::store::DynamoDb;
 
-pub(crate) async fn create(inner: &Inner, runs: &[Run], deadline: Instant) -> Result<Vec<Created>> {
+pub(crate) async fn create(inner: &DynamoDb, runs: &[Run], deadline: Instant) -> Result<Vec<Created>> {
     let mut slots: Vec<Slots<'_>> = runs.iter().map(|run| Slots::new(&run.log)).collect();
     let mut in_doubt = false;
     loop {

@@ -14,7 +14,7 @@ use crate::item::{self, Item, Place};
 use crate::parts::{INLINE_BYTES, Parts, within};
 use crate::query::{self, Query, sort};
 use crate::read::ATTEMPTS;
-use crate::store::Inner;
+use crate::store::DynamoDb;
 
 const PUTTING: &str = "writing a blob";
 const GETTING: &str = "reading a blob";
@@ -29,11 +29,11 @@ fn is_gone(item: &Item) -> bool {
     item.contains_key("g")
 }
 
-fn key(inner: &Inner, blob: &BlobId) -> Item {
+fn key(inner: &DynamoDb, blob: &BlobId) -> Item {
     item::key(&inner.keys.blobs(blob.log()), &item::blob(blob))
 }
 
-pub(crate) async fn put(inner: &Inner, blob: &BlobId, bytes: &Bytes, deadline: Instant) -> Result<bool> {
+pub(crate) async fn put(inner: &DynamoDb, blob: &BlobId, bytes: &Bytes, deadline: Instant) -> Result<bool> {
     let partition = inner.keys.blobs(blob.log());
     let parts = Parts::new(bytes.len());
     let mut item = key(inner, blob);
@@ -75,7 +75,7 @@ pub(crate) async fn put(inner: &Inner, blob: &BlobId, bytes: &Bytes, deadline: I
 
 /// Reads it, or the part of a range that it has. What names parts that are gone was deleted meanwhile, and is looked at again.
 pub(crate) async fn get(
-    inner: &Inner,
+    inner: &DynamoDb,
     blob: &BlobId,
     range: Option<Range<u64>>,
     deadline: Instant,
@@ -107,7 +107,7 @@ pub(crate) async fn get(
 }
 
 pub(crate) async fn list(
-    inner: &Inner,
+    inner: &DynamoDb,
     log: &LogId,
     prefix: &str,
     deadline: Instant,
@@ -125,7 +125,7 @@ pub(crate) async fn list(
 }
 
 /// Marks it first, so that nobody reads it while its parts go; whoever finds the mark goes on.
-pub(crate) async fn delete(inner: &Inner, blob: &BlobId, deadline: Instant) -> Result<()> {
+pub(crate) async fn delete(inner: &DynamoDb, blob: &BlobId, deadline: Instant) -> Result<()> {
     let Some(found) = query::get(inner, key(inner, blob), DELETING, deadline).await?.0 else { return Ok(()) };
     let request = json!({
         "TableName": inner.settings.table,
@@ -146,7 +146,7 @@ pub(crate) async fn delete(inner: &Inner, blob: &BlobId, deadline: Instant) -> R
 }
 
 /// Deletes what is marked: its parts, and then itself.
-async fn finish(inner: &Inner, blob: &BlobId, found: &Item, deadline: Instant) -> Result<()> {
+async fn finish(inner: &DynamoDb, blob: &BlobId, found: &Item, deadline: Instant) -> Result<()> {
     let partition = inner.keys.blobs(blob.log());
     if let Some(parts) = Parts::of(found, "u").filter(|_| !found.contains_key("d")) {
         query::delete(inner, &partition, &parts.sorts(PARTS), DELETING, deadline).await?;

@@ -11,16 +11,16 @@ use icecore_log::{Created, End, Error, ErrorKind, Mode, PageLimit, Result, Run, 
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::atomic;
 use crate::fault::Fault;
 use crate::item;
 use crate::read::{self, ATTEMPTS, Look};
 use crate::slot::{self, FIRST_ACTIONS, Slots};
-use crate::store::{COMMIT_BYTES_MAX, Inner};
-use crate::{atomic, known};
+use crate::store::{COMMIT_BYTES_MAX, DynamoDb};
 
 pub(crate) const DOING: &str = "creating a commit";
 
-pub(crate) async fn create(inner: &Inner, runs: &[Run], mode: Mode, deadline: Instant) -> Vec<Created> {
+pub(crate) async fn create(inner: &DynamoDb, runs: &[Run], mode: Mode, deadline: Instant) -> Vec<Created> {
     let invalid = judge::invalid_runs(runs, COMMIT_BYTES_MAX);
     if mode == Mode::AllOrNone {
         let all = match invalid.into_iter().flatten().next() {
@@ -40,7 +40,7 @@ pub(crate) async fn create(inner: &Inner, runs: &[Run], mode: Mode, deadline: In
     stream::iter(each).buffered(inner.settings.connections_max).collect().await
 }
 
-async fn create_one(inner: &Inner, run: &Run, deadline: Instant) -> Created {
+async fn create_one(inner: &DynamoDb, run: &Run, deadline: Instant) -> Created {
     let mut attempt = Attempt { inner, run, slots: Slots::new(&run.log), won: 0, in_doubt: false, deadline };
     let end = match attempt.go().await {
         Ok(end) => end,
@@ -58,7 +58,7 @@ async fn create_one(inner: &Inner, run: &Run, deadline: Instant) -> Created {
 
 /// One run on its way.
 struct Attempt<'a> {
-    inner: &'a Inner,
+    inner: &'a DynamoDb,
     run: &'a Run,
     slots: Slots<'a>,
     /// Commits that were won.
@@ -157,28 +157,27 @@ pub(crate) fn lost(run: &Run) -> Error {
         .advise("It was closed before the answer came: whether it was a commit cannot be told any more")
 }
 
-pub(crate) fn remember(inner: &Inner, run: &Run, commits: &[StoredCommit], begun: Moment) {
+pub(crate) fn remember(inner: &DynamoDb, run: &Run, commits: &[StoredCommit], begun: Moment) {
     if let Some(last) = commits.last() {
-        inner.known.saw(&run.log, last.version, last.hash(), begun);
+        inner.saw(&run.log, last.version, last.hash(), begun);
     }
 }
 
 /// The tenants are listed one after the other: so each is written before its first log.
-pub(crate) async fn known_tenant(inner: &Inner, run: &Run, deadline: Instant) -> Result<()> {
+pub(crate) async fn known_tenant(inner: &DynamoDb, run: &Run, deadline: Instant) -> Result<()> {
     let tenant = item::tenant(run.log.as_str());
-    let known: &known::Known = &inner.known;
-    if !known.has_tenant(tenant) {
+    if !inner.tenants.has(tenant) {
         let item = item::key(&inner.keys.tenants(), tenant);
         let request = json!({ "TableName": inner.settings.table, "Item": item });
         // Without a log of its own it changes nothing that is read.
         inner.api.read("PutItem", &request, DOING, deadline).await?;
-        known.add_tenant(tenant);
+        inner.tenants.add(tenant);
     }
     Ok(())
 }
 
 /// What a run comes to as the log is now, and what was seen of it.
-pub(crate) async fn judge(inner: &Inner, run: &Run, deadline: Instant) -> Result<(Judged, Seen)> {
+pub(crate) async fn judge(inner: &DynamoDb, run: &Run, deadline: Instant) -> Result<(Judged, Seen)> {
     for _ in 0..ATTEMPTS {
         let Look { boundary, head, begun } = read::look(inner, &run.log, DOING, deadline).await?;
         let head = head.map(|(version, _, hash)| (version, hash));
@@ -197,7 +196,7 @@ pub(crate) async fn judge(inner: &Inner, run: &Run, deadline: Instant) -> Result
 
 /// What is stored of the versions of a run; `None` if they were closed after the look.
 async fn stored(
-    inner: &Inner,
+    inner: &DynamoDb,
     run: &Run,
     boundary: Version,
     head: Option<Version>,
@@ -226,7 +225,7 @@ async fn stored(
 /// # Errors
 /// [`ErrorKind::Unknown`] if the slot is closed: whether what was created was a commit cannot be told any more.
 pub(crate) async fn check_boundary(
-    inner: &Inner,
+    inner: &DynamoDb,
     run: &Run,
     first: Version,
     deadline: Instant,

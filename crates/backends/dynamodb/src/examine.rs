@@ -6,12 +6,12 @@ use icecore_log::backend::{Depth, Examination};
 use icecore_log::{BlobId, Error, ErrorKind, LogId, LogPrefix, PageLimit, Result, Version};
 use serde_json::Value;
 
-use crate::store::Inner;
+use crate::store::DynamoDb;
 use crate::{blobs, list, open, read};
 
 const DOING: &str = "examining a store";
 
-pub(crate) async fn examine(inner: &Inner, depth: Depth) -> Result<Examination> {
+pub(crate) async fn examine(inner: &DynamoDb, depth: Depth) -> Result<Examination> {
     let mut examination = Examination::default();
     let table = inner.api.read("DescribeTable", &open::named(inner), DOING, inner.deadline()).await?.value;
     let table = &table["Table"];
@@ -66,7 +66,7 @@ pub(crate) async fn examine(inner: &Inner, depth: Depth) -> Result<Examination> 
     }
 }
 
-fn durability(inner: &Inner) -> String {
+fn durability(inner: &DynamoDb) -> String {
     match (&inner.settings.durability, &inner.settings.endpoint) {
         (Some(_), _) => "as the URL says",
         (None, Some(_)) => {
@@ -78,7 +78,7 @@ fn durability(inner: &Inner) -> String {
 }
 
 /// Goes on behind what is damaged, commit by commit, so that each is named.
-async fn examine_log(inner: &Inner, log: &LogId, examination: &mut Examination) -> Result<()> {
+async fn examine_log(inner: &DynamoDb, log: &LogId, examination: &mut Examination) -> Result<()> {
     let mut from = Version::FIRST;
     let head = match read::look(inner, log, DOING, inner.deadline()).await {
         Ok(look) => look.head.map(|(version, ..)| version),

@@ -8,14 +8,14 @@ use tokio::time::Instant;
 
 use crate::item::{self, BUCKETS};
 use crate::query::{Query, after_all, sort};
-use crate::store::Inner;
+use crate::store::DynamoDb;
 
 const LISTING: &str = "listing logs";
 /// The most names of a page.
 pub(crate) const NAMES_MAX: usize = 1_000;
 
 pub(crate) async fn logs(
-    inner: &Inner,
+    inner: &DynamoDb,
     prefix: &LogPrefix,
     cursor: Option<Cursor>,
     limit: usize,
@@ -43,7 +43,7 @@ pub(crate) async fn logs(
 
 /// The tenants that have such logs, from that of the cursor on.
 async fn tenants(
-    inner: &Inner,
+    inner: &DynamoDb,
     prefix: &LogPrefix,
     after: Option<&LogId>,
     deadline: Instant,
@@ -63,7 +63,7 @@ async fn tenants(
 
 /// The first names of a tenant, so many out of each bucket.
 async fn names(
-    inner: &Inner,
+    inner: &DynamoDb,
     tenant: &str,
     prefix: &LogPrefix,
     after: Option<&LogId>,

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use crate::fault::Fault;
 use crate::item;
 use crate::query;
-use crate::store::Inner;
+use crate::store::DynamoDb;
 
 const OPENING: &str = "opening a store";
 /// What the store's own item says.
@@ -18,7 +18,7 @@ const FORMAT: &str = "icecore dynamodb 1";
 const CREATION: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(200);
 
-pub(crate) async fn open(inner: &Inner, access: Access) -> Result<()> {
+pub(crate) async fn open(inner: &DynamoDb, access: Access) -> Result<()> {
     let deadline = inner.deadline();
     let described = inner.api.send("DescribeTable", &named(inner), deadline).await.answer;
     let table = match described {
@@ -42,11 +42,11 @@ pub(crate) async fn open(inner: &Inner, access: Access) -> Result<()> {
     mark(inner, access, inner.deadline()).await
 }
 
-pub(crate) fn named(inner: &Inner) -> Value {
+pub(crate) fn named(inner: &DynamoDb) -> Value {
     json!({ "TableName": inner.settings.table })
 }
 
-async fn create(inner: &Inner, deadline: Instant) -> Result<Value> {
+async fn create(inner: &DynamoDb, deadline: Instant) -> Result<Value> {
     let attribute = |name: &str| json!({ "AttributeName": name, "AttributeType": "S" });
     let request = json!({
         "TableName": inner.settings.table,
@@ -67,7 +67,7 @@ async fn create(inner: &Inner, deadline: Instant) -> Result<Value> {
 }
 
 /// The table's description, which may be some moments late.
-async fn describe(inner: &Inner) -> Result<Value> {
+async fn describe(inner: &DynamoDb) -> Result<Value> {
     let end = Instant::now() + CREATION;
     loop {
         match inner.api.send("DescribeTable", &named(inner), inner.deadline()).await.answer {
@@ -78,7 +78,7 @@ async fn describe(inner: &Inner) -> Result<Value> {
 }
 
 /// Waits until the table may be used.
-async fn active(inner: &Inner, mut table: Value) -> Result<Value> {
+async fn active(inner: &DynamoDb, mut table: Value) -> Result<Value> {
     let end = Instant::now() + CREATION;
     loop {
         match table["Table"]["TableStatus"].as_str() {
@@ -98,7 +98,7 @@ async fn active(inner: &Inner, mut table: Value) -> Result<Value> {
     }
 }
 
-fn check(inner: &Inner, table: &Value) -> Result<()> {
+fn check(inner: &DynamoDb, table: &Value) -> Result<()> {
     let table = &table["Table"];
     let types = table["AttributeDefinitions"].as_array();
     let is_text = |name: &Value| {
@@ -118,7 +118,7 @@ fn check(inner: &Inner, table: &Value) -> Result<()> {
 }
 
 /// The attribute by which the table deletes items by itself. Whoever may not ask is not told.
-pub(crate) async fn expires(inner: &Inner, deadline: Instant) -> Result<Option<String>> {
+pub(crate) async fn expires(inner: &DynamoDb, deadline: Instant) -> Result<Option<String>> {
     let answer = match inner.api.send("DescribeTimeToLive", &named(inner), deadline).await.answer {
         Err(Fault::Refused(_)) => return Ok(None),
         answer => answer.map_err(|fault| fault.reading(OPENING))?,
@@ -129,7 +129,7 @@ pub(crate) async fn expires(inner: &Inner, deadline: Instant) -> Result<Option<S
 }
 
 /// Looks for the store; to write, makes it if there is none.
-async fn mark(inner: &Inner, access: Access, deadline: Instant) -> Result<()> {
+async fn mark(inner: &DynamoDb, access: Access, deadline: Instant) -> Result<()> {
     let look = || query::get(inner, inner.keys.store(), OPENING, deadline);
     let mut found = look().await?.0;
     let place =

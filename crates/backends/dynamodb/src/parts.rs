@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::item::{self, Item, Place};
 use crate::query;
-use crate::store::Inner;
+use crate::store::DynamoDb;
 
 /// Bytes of a part: with its keys, what an item may have is 400 KB.
 pub(crate) const PART_BYTES: usize = 384 << 10;
@@ -59,7 +59,7 @@ impl Parts {
     /// Writes them, below a beginning of sort keys. Nothing has them yet: however it goes, nothing was written that is seen.
     pub async fn write(
         &self,
-        inner: &Inner,
+        inner: &DynamoDb,
         partition: &str,
         prefix: &str,
         bytes: &Bytes,
@@ -79,7 +79,7 @@ impl Parts {
     /// Reads the bytes of a range; `None` if a part is not there, or not any more.
     pub async fn read(
         &self,
-        inner: &Inner,
+        inner: &DynamoDb,
         partition: &str,
         prefix: &str,
         range: Option<Range<u64>>,

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::api::unreadable;
 use crate::item::{self, Item};
-use crate::store::Inner;
+use crate::store::DynamoDb;
 
 /// A range of the items of a partition, by their sort keys, both ends included.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ impl Query {
 
     pub async fn page(
         &self,
-        inner: &Inner,
+        inner: &DynamoDb,
         start: Option<&Item>,
         limit: usize,
         doing: &'static str,
@@ -76,7 +76,7 @@ impl Query {
     }
 
     /// All of them, up to the limit.
-    pub async fn all(&self, inner: &Inner, doing: &'static str, deadline: Instant) -> Result<Vec<Item>> {
+    pub async fn all(&self, inner: &DynamoDb, doing: &'static str, deadline: Instant) -> Result<Vec<Item>> {
         let (mut items, mut start) = (Vec::new(), None);
         // The service refuses a range that ends before it begins.
         while items.len() < self.limit && self.from <= self.to {
@@ -99,7 +99,7 @@ pub(crate) fn after_all(prefix: &str) -> String {
 
 /// One item by its key.
 pub(crate) async fn get(
-    inner: &Inner,
+    inner: &DynamoDb,
     key: Item,
     doing: &'static str,
     deadline: Instant,
@@ -120,7 +120,7 @@ pub(crate) fn sort(item: &Item) -> &str {
 
 /// The keys of a partition with these sort keys, deleted; it is no error if they are not there.
 pub(crate) async fn delete(
-    inner: &Inner,
+    inner: &DynamoDb,
     partition: &str,
     sorts: &[String],
     doing: &'static str,

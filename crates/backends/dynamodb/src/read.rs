@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::item::{self, Item, Place};
 use crate::parts::Parts;
 use crate::query::{self, Query, sort};
-use crate::store::Inner;
+use crate::store::DynamoDb;
 
 pub(crate) const READING: &str = "reading a log";
 /// How often something is looked at anew because it was deleted meanwhile.
@@ -39,7 +39,12 @@ pub(crate) fn damaged(log: &LogId, version: Version, doing: &'static str, advice
 }
 
 /// The last item but one of a log is its head, and the last says where it begins: one query from its end.
-pub(crate) async fn look(inner: &Inner, log: &LogId, doing: &'static str, deadline: Instant) -> Result<Look> {
+pub(crate) async fn look(
+    inner: &DynamoDb,
+    log: &LogId,
+    doing: &'static str,
+    deadline: Instant,
+) -> Result<Look> {
     let query = Query { is_backwards: true, limit: 2, ..Query::beginning(inner.keys.log(log), "") };
     let query = Query { from: item::BEFORE_COMMITS.to_owned(), to: item::SELF.to_owned(), ..query };
     for _ in 0..ATTEMPTS {
@@ -58,7 +63,7 @@ pub(crate) async fn look(inner: &Inner, log: &LogId, doing: &'static str, deadli
         // A header in parts that are gone: swept meanwhile, and no longer the head.
         if let Some(header) = header(inner, log, version, &found, doing, deadline).await? {
             let hash = Hash::of(&header);
-            inner.known.saw(log, version, hash, begun);
+            inner.saw(log, version, hash, begun);
             return Ok(Look { boundary, head: Some((version, header, hash)), begun });
         }
     }
@@ -72,7 +77,7 @@ pub(crate) fn boundary_of(item: &Item) -> Version {
 }
 
 pub(crate) async fn boundary(
-    inner: &Inner,
+    inner: &DynamoDb,
     log: &LogId,
     doing: &'static str,
     deadline: Instant,
@@ -83,7 +88,7 @@ pub(crate) async fn boundary(
 
 /// The header of a commit's item; `None` if it is in parts that are not there.
 async fn header(
-    inner: &Inner,
+    inner: &DynamoDb,
     log: &LogId,
     version: Version,
     found: &Item,
@@ -110,7 +115,7 @@ fn named(error: Error, log: &LogId, version: Version) -> Error {
 
 /// The body of a commit's item, if it has one; `None` if it is in parts that are not there.
 async fn body(
-    inner: &Inner,
+    inner: &DynamoDb,
     log: &LogId,
     version: Version,
     found: &Item,
@@ -132,7 +137,7 @@ async fn body(
 
 /// Reads a page. What names parts that are gone was dropped or swept meanwhile, and is read again.
 pub(crate) async fn page(
-    inner: &Inner,
+    inner: &DynamoDb,
     log: &LogId,
     from: Version,
     limit: PageLimit,
@@ -147,7 +152,7 @@ pub(crate) async fn page(
 }
 
 async fn attempt(
-    inner: &Inner,
+    inner: &DynamoDb,
     log: &LogId,
     from: Version,
     limit: PageLimit,
@@ -213,7 +218,12 @@ async fn attempt(
 }
 
 /// Whether there is a commit past a version.
-pub(crate) async fn is_past(inner: &Inner, log: &LogId, version: Version, deadline: Instant) -> Result<bool> {
+pub(crate) async fn is_past(
+    inner: &DynamoDb,
+    log: &LogId,
+    version: Version,
+    deadline: Instant,
+) -> Result<bool> {
     let query = Query { limit: 1, only: "sk", ..Query::beginning(inner.keys.log(log), "") };
     let query = Query { from: item::slot(version.next()), to: item::slot(Version(u64::MAX)), ..query };
     Ok(!query.all(inner, "waiting", deadline).await?.is_empty())

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::item::{self, Item, Place};
 use crate::parts::{INLINE_BYTES, Parts};
-use crate::store::Inner;
+use crate::store::DynamoDb;
 
 /// What the service takes in one transaction.
 pub(crate) const ACTIONS_MAX: usize = 100;
@@ -55,7 +55,7 @@ impl<'a> Slots<'a> {
     /// Writes what these commits have in parts, if it is not written yet.
     pub async fn stage(
         &mut self,
-        inner: &Inner,
+        inner: &DynamoDb,
         commits: &[StoredCommit],
         doing: &'static str,
         deadline: Instant,
@@ -76,7 +76,7 @@ impl<'a> Slots<'a> {
         Ok(())
     }
 
-    fn item(&self, inner: &Inner, commit: &StoredCommit) -> Item {
+    fn item(&self, inner: &DynamoDb, commit: &StoredCommit) -> Item {
         let (log, version) = (self.log, commit.version);
         let mut item = item::key(&inner.keys.log(log), &item::slot(version));
         let mut set = |name: &str, value: Value| drop(item.insert(name.to_owned(), value));
@@ -98,7 +98,7 @@ impl<'a> Slots<'a> {
     }
 
     /// The request that creates one commit if it is absent.
-    pub fn put(&self, inner: &Inner, commit: &StoredCommit) -> Value {
+    pub fn put(&self, inner: &DynamoDb, commit: &StoredCommit) -> Value {
         json!({
             "TableName": inner.settings.table,
             "Item": self.item(inner, commit),
@@ -108,7 +108,7 @@ impl<'a> Slots<'a> {
 
     /// The actions of a transaction that create these commits if they are absent. Those of a new log make it be listed, and take the
     /// log from whoever would close it before it has a commit.
-    pub fn actions(&self, inner: &Inner, commits: &[StoredCommit], is_new: bool) -> Vec<Value> {
+    pub fn actions(&self, inner: &DynamoDb, commits: &[StoredCommit], is_new: bool) -> Vec<Value> {
         let mut actions: Vec<Value> =
             commits.iter().map(|commit| json!({ "Put": self.put(inner, commit) })).collect();
         if let Some(first) = commits.first().filter(|_| is_new) {

@@ -1,26 +1,25 @@
-//! The handle: opening, and each call in a task of its own, which goes on if its caller does not wait for it.
+//! Opening, and what each call of the handle comes to.
 
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use icecore_log::backend::{BlobInfo, Depth, Examination};
+use icecore_log::grace::Moment;
+use icecore_log::known::{Known, Tip};
 use icecore_log::{
-    Access, Backend, BlobId, Capabilities, Created, Cursor, Error, ErrorKind, Head, LogId, LogPage,
-    LogPrefix, Mode, Page, PageLimit, Result, Run, Swept, Version,
+    Access, BlobId, Capabilities, Created, Cursor, Hash, Head, LogId, LogPage, LogPrefix, Mode, Page,
+    PageLimit, Result, Run, Swept, Version,
 };
-use tokio::sync::{RwLock, watch};
-use tokio::time::{Instant, timeout_at};
+use icecore_remote::{Handle, Remote};
+use tokio::time::Instant;
 
 use crate::api::Api;
 use crate::config::Settings;
 use crate::item::Keys;
-use crate::known::Known;
+use crate::tenants::Tenants;
 use crate::{blobs, create, examine, list, open, read, trim};
 
 /// The most bytes of one commit, header and body.
@@ -28,94 +27,46 @@ pub(crate) const COMMIT_BYTES_MAX: usize = 80 << 20;
 /// How soon a waiter looks for what other processes committed, at first.
 const LOOK_FIRST: Duration = Duration::from_millis(50);
 
-/// A [`Backend`] in a table of DynamoDB.
+/// A [`Backend`](icecore_log::Backend) in a table of DynamoDB, which [`DynamoDb::open`] opens.
+pub type DynamoStore = Handle<DynamoDb>;
+
+/// What a [`DynamoStore`] asks.
 #[derive(Debug)]
-pub struct DynamoStore {
-    inner: Arc<Inner>,
+pub struct DynamoDb {
+    pub(crate) settings: Settings,
+    pub(crate) keys: Keys,
+    pub(crate) api: Api,
+    pub(crate) known: Known,
+    pub(crate) tenants: Tenants,
     access: Access,
-    /// Tells waiters of this handle what it created, and that it was shut down.
-    changes: watch::Sender<u64>,
 }
 
-#[derive(Debug)]
-pub(crate) struct Inner {
-    pub settings: Settings,
-    pub keys: Keys,
-    pub api: Api,
-    pub known: Known,
-    is_shut_down: AtomicBool,
-    /// Read by what is under way.
-    busy: RwLock<()>,
-}
-
-impl Inner {
-    pub fn deadline(&self) -> Instant {
-        Instant::now() + self.settings.timeout
-    }
-
-    fn check_open(&self) -> Result<()> {
-        if self.is_shut_down.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::Refused, "using a store").advise("It was shut down"));
-        }
-        Ok(())
-    }
-}
-
-impl DynamoStore {
+impl DynamoDb {
     /// Opens the store below a prefix of a table. To write: makes it if there is none, and the table if [`Settings::create`] is set.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] if the credentials are refused, the table has other keys or deletes items by itself, or the prefix holds
-    /// something else or a later format; [`ErrorKind::NotFound`] if there is no table, or no store to be read; [`ErrorKind::Unavailable`]
+    /// [`ErrorKind::Refused`](icecore_log::ErrorKind::Refused) if the credentials are refused, the table has other keys or deletes items by itself, or the prefix holds
+    /// something else or a later format; [`ErrorKind::NotFound`](icecore_log::ErrorKind::NotFound) if there is no table, or no store to be read; [`ErrorKind::Unavailable`](icecore_log::ErrorKind::Unavailable)
     /// if the service does not answer in [`Settings::timeout`].
-    pub async fn open(settings: Settings, access: Access) -> Result<Self> {
-        let inner = Inner {
-            keys: Keys(settings.prefix.clone()),
-            api: settings.api()?,
-            settings,
-            known: Known::default(),
-            is_shut_down: AtomicBool::new(false),
-            busy: RwLock::default(),
-        };
-        open::open(&inner, access).await?;
-        Ok(Self { inner: Arc::new(inner), access, changes: watch::Sender::new(0) })
+    pub async fn open(settings: Settings, access: Access) -> Result<DynamoStore> {
+        let (keys, api) = (Keys(settings.prefix.clone()), settings.api()?);
+        let (known, tenants) = (Known::default(), Tenants::default());
+        let dynamodb = Self { settings, keys, api, known, tenants, access };
+        open::open(&dynamodb, access).await?;
+        Ok(Handle::new(dynamodb))
     }
 
-    /// Does this in a task of its own.
-    async fn work<T, W>(
-        &self,
-        doing: &'static str,
-        is_writing: bool,
-        work: impl FnOnce(Arc<Inner>, Instant) -> W + Send,
-    ) -> Result<T>
-    where
-        T: Send + 'static,
-        W: Future<Output = Result<T>> + Send + 'static,
-    {
-        self.inner.check_open()?;
-        if is_writing && self.access == Access::ReadOnly {
-            return Err(Error::new(ErrorKind::Refused, doing).advise("The store was opened only for reading"));
-        }
-        let (inner, work) = (Arc::clone(&self.inner), work(Arc::clone(&self.inner), self.inner.deadline()));
-        let task = async move {
-            let _busy = inner.busy.read().await;
-            work.await
-        };
-        match tokio::spawn(task).await {
-            Ok(done) => done,
-            Err(error) => {
-                let kind = if is_writing { ErrorKind::Unknown } else { ErrorKind::Unavailable };
-                Err(Error::new(kind, doing).because(error))
-            }
-        }
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.settings.timeout
     }
 
-    fn changed(&self) {
-        self.changes.send_modify(|count| *count += 1);
+    /// Remembers a head, without its header: one that is asked for is read.
+    pub(crate) fn saw(&self, log: &LogId, version: Version, hash: Hash, seen: Moment) {
+        self.known.saw(log, Tip { first: version, last: version, hash, header: Bytes::new(), seen });
     }
 }
 
-async fn heads(inner: &Inner, logs: &[LogId], deadline: Instant) -> Result<Vec<Option<Head>>> {
+async fn heads(inner: &DynamoDb, logs: &[LogId], deadline: Instant) -> Result<Vec<Option<Head>>> {
     let look = |log| -> BoxFuture<'_, Result<Option<Head>>> {
         async move { Ok(read::look(inner, log, "reading heads", deadline).await?.head()) }.boxed()
     };
@@ -123,7 +74,7 @@ async fn heads(inner: &Inner, logs: &[LogId], deadline: Instant) -> Result<Vec<O
     stream::iter(looks).buffered(inner.settings.connections_max).try_collect().await
 }
 
-async fn is_past(inner: &Inner, seen: &[(LogId, Version)], deadline: Instant) -> Result<bool> {
+async fn is_past(inner: &DynamoDb, seen: &[(LogId, Version)], deadline: Instant) -> Result<bool> {
     let looks: Vec<BoxFuture<'_, Result<bool>>> =
         seen.iter().map(|(log, version)| read::is_past(inner, log, *version, deadline).boxed()).collect();
     stream::iter(looks)
@@ -132,12 +83,11 @@ async fn is_past(inner: &Inner, seen: &[(LogId, Version)], deadline: Instant) ->
         .await
 }
 
-#[async_trait]
-impl Backend for DynamoStore {
+impl Remote for DynamoDb {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             system: "dynamodb",
-            durability: self.inner.settings.survives(),
+            durability: self.settings.survives(),
             atomic_create: true,
             native_close: false,
             checks_predecessor: true,
@@ -148,131 +98,78 @@ impl Backend for DynamoStore {
         }
     }
 
-    async fn create(&self, runs: Vec<Run>, mode: Mode) -> Vec<Created> {
-        let count = runs.len();
-        let work = self.work("creating a commit", true, move |inner, deadline| async move {
-            Ok(create::create(&inner, &runs, mode, deadline).await)
-        });
-        let answers = work.await;
-        self.changed();
-        answers.unwrap_or_else(|error| (0..count).map(|_| Created::failed(error.clone())).collect())
+    fn timeout(&self) -> Duration {
+        self.settings.timeout
     }
 
-    async fn read(&self, log: &LogId, from: Version, limit: PageLimit) -> Result<Page> {
-        let log = log.clone();
-        self.work(read::READING, false, move |inner, deadline| async move {
-            read::page(&inner, &log, from, limit, deadline).await
-        })
-        .await
+    fn looks(&self) -> (Duration, Duration) {
+        (LOOK_FIRST, self.settings.look_every)
     }
 
-    async fn heads(&self, logs: &[LogId]) -> Result<Vec<Option<Head>>> {
-        let logs = logs.to_vec();
-        self.work("reading heads", false, move |inner, deadline| async move {
-            heads(&inner, &logs, deadline).await
-        })
-        .await
+    async fn create(&self, runs: Vec<Run>, mode: Mode, deadline: Instant) -> Vec<Created> {
+        create::create(self, &runs, mode, deadline).await
     }
 
-    async fn logs(&self, prefix: &LogPrefix, cursor: Option<Cursor>, limit: usize) -> Result<LogPage> {
-        let prefix = prefix.clone();
-        self.work("listing logs", false, move |inner, deadline| async move {
-            list::logs(&inner, &prefix, cursor, limit, deadline).await
-        })
-        .await
+    async fn read(&self, log: &LogId, from: Version, limit: PageLimit, deadline: Instant) -> Result<Page> {
+        read::page(self, log, from, limit, deadline).await
     }
 
-    async fn close(&self, log: &LogId, through: Version) -> Result<()> {
-        let log = log.clone();
-        self.work("closing a log", true, move |inner, deadline| async move {
-            trim::close(&inner, &log, through, deadline).await
-        })
-        .await
+    async fn heads(&self, logs: &[LogId], deadline: Instant) -> Result<Vec<Option<Head>>> {
+        heads(self, logs, deadline).await
     }
 
-    async fn sweep(&self, log: &LogId) -> Result<Swept> {
-        let log = log.clone();
-        self.work("sweeping a log", true, move |inner, _| async move { trim::sweep(&inner, &log).await })
-            .await
+    async fn is_past(&self, seen: &[(LogId, Version)], deadline: Instant) -> Result<bool> {
+        is_past(self, seen, deadline).await
     }
 
-    async fn drop_bodies(&self, log: &LogId, versions: &[Version]) -> Result<()> {
-        let (log, versions) = (log.clone(), versions.to_vec());
-        self.work("dropping bodies", true, move |inner, deadline| async move {
-            trim::drop_bodies(&inner, &log, &versions, deadline).await
-        })
-        .await
+    fn may_be_past(&self, seen: &[(LogId, Version)]) -> bool {
+        self.known.is_past(seen)
     }
 
-    async fn wait(&self, seen: &[(LogId, Version)], timeout: Duration) -> Result<()> {
-        let mut changes = self.changes.subscribe();
-        // A time that no clock can hold is as good as a day: a wait is only a hint.
-        let end = Instant::now() + timeout.min(Duration::from_secs(24 * 60 * 60));
-        let seen: Arc<[(LogId, Version)]> = seen.into();
-        // Each look is a request for each log, which costs: they become rarer.
-        let mut pause = LOOK_FIRST;
-        loop {
-            changes.borrow_and_update();
-            let wanted = Arc::clone(&seen);
-            let look = self.work("waiting", false, move |inner, deadline| async move {
-                is_past(&inner, &wanted, deadline).await
-            });
-            if look.await? || Instant::now() >= end {
-                return Ok(());
-            }
-            // What comes first: a commit of this handle, or the time to look for those of others.
-            let _ = timeout_at(end.min(Instant::now() + pause), changes.changed()).await;
-            pause = (pause * 2).min(self.inner.settings.look_every.max(LOOK_FIRST));
-        }
+    async fn logs(
+        &self,
+        prefix: &LogPrefix,
+        cursor: Option<Cursor>,
+        limit: usize,
+        deadline: Instant,
+    ) -> Result<LogPage> {
+        list::logs(self, prefix, cursor, limit, deadline).await
     }
 
-    async fn put_blob(&self, blob: &BlobId, bytes: Bytes) -> Result<bool> {
-        let blob = blob.clone();
-        self.work("writing a blob", true, move |inner, deadline| async move {
-            blobs::put(&inner, &blob, &bytes, deadline).await
-        })
-        .await
+    async fn close(&self, log: &LogId, through: Version, deadline: Instant) -> Result<()> {
+        trim::close(self, log, through, deadline).await
     }
 
-    async fn get_blob(&self, blob: &BlobId, range: Option<Range<u64>>) -> Result<Option<Bytes>> {
-        let blob = blob.clone();
-        self.work("reading a blob", false, move |inner, deadline| async move {
-            blobs::get(&inner, &blob, range, deadline).await
-        })
-        .await
+    async fn sweep(&self, log: &LogId, _: Instant) -> Result<Swept> {
+        trim::sweep(self, log).await
     }
 
-    async fn list_blobs(&self, log: &LogId, prefix: &str) -> Result<Vec<BlobInfo>> {
-        let (log, prefix) = (log.clone(), prefix.to_owned());
-        self.work("listing blobs", false, move |inner, deadline| async move {
-            blobs::list(&inner, &log, &prefix, deadline).await
-        })
-        .await
+    async fn drop_bodies(&self, log: &LogId, versions: &[Version], deadline: Instant) -> Result<()> {
+        trim::drop_bodies(self, log, versions, deadline).await
     }
 
-    async fn delete_blob(&self, blob: &BlobId) -> Result<()> {
-        let blob = blob.clone();
-        self.work("deleting a blob", true, move |inner, deadline| async move {
-            blobs::delete(&inner, &blob, deadline).await
-        })
-        .await
+    async fn put_blob(&self, blob: &BlobId, bytes: Bytes, deadline: Instant) -> Result<bool> {
+        blobs::put(self, blob, &bytes, deadline).await
+    }
+
+    async fn get_blob(
+        &self,
+        blob: &BlobId,
+        range: Option<Range<u64>>,
+        deadline: Instant,
+    ) -> Result<Option<Bytes>> {
+        blobs::get(self, blob, range, deadline).await
+    }
+
+    async fn list_blobs(&self, log: &LogId, prefix: &str, deadline: Instant) -> Result<Vec<BlobInfo>> {
+        blobs::list(self, log, prefix, deadline).await
+    }
+
+    async fn delete_blob(&self, blob: &BlobId, deadline: Instant) -> Result<()> {
+        blobs::delete(self, blob, deadline).await
     }
 
     async fn examine(&self, depth: Depth) -> Result<Examination> {
-        // It reads everything: each of its requests has a deadline, and not the whole.
-        self.work(
-            "examining a store",
-            false,
-            move |inner, _| async move { examine::examine(&inner, depth).await },
-        )
-        .await
-    }
-
-    async fn shut_down(&self) -> Result<()> {
-        self.inner.is_shut_down.store(true, Ordering::Release);
-        self.changed();
-        // What is under way has deadlines of its own.
-        drop(self.inner.busy.write().await);
-        Ok(())
+        examine::examine(self, depth).await
     }
 }

@@ -16,7 +16,7 @@ use crate::fault::Fault;
 use crate::item::{self, Item};
 use crate::query::{self, Query, sort};
 use crate::read;
-use crate::store::Inner;
+use crate::store::DynamoDb;
 
 const CLOSING: &str = "closing a log";
 const SWEEPING: &str = "sweeping a log";
@@ -27,7 +27,7 @@ const AT_ONCE: usize = 8;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A change of what a log says of itself, if a condition holds.
-fn update(inner: &Inner, log: &LogId, change: &str, condition: &str, values: Value) -> Value {
+fn update(inner: &DynamoDb, log: &LogId, change: &str, condition: &str, values: Value) -> Value {
     json!({
         "TableName": inner.settings.table,
         "Key": item::key(&inner.keys.log(log), item::SELF),
@@ -38,7 +38,7 @@ fn update(inner: &Inner, log: &LogId, change: &str, condition: &str, values: Val
 }
 
 /// Sends it; `false` if the condition does not hold.
-async fn change(inner: &Inner, request: &Value, doing: &'static str, deadline: Instant) -> Result<bool> {
+async fn change(inner: &DynamoDb, request: &Value, doing: &'static str, deadline: Instant) -> Result<bool> {
     let sent = inner.api.send("UpdateItem", request, deadline).await;
     match sent.answer {
         Err(Fault::Condition) => Ok(false),
@@ -46,7 +46,7 @@ async fn change(inner: &Inner, request: &Value, doing: &'static str, deadline: I
     }
 }
 
-pub(crate) async fn close(inner: &Inner, log: &LogId, through: Version, deadline: Instant) -> Result<()> {
+pub(crate) async fn close(inner: &DynamoDb, log: &LogId, through: Version, deadline: Instant) -> Result<()> {
     loop {
         let look = read::look(inner, log, CLOSING, deadline).await?;
         if through <= look.boundary {
@@ -78,7 +78,7 @@ struct Closed {
     now: u64,
 }
 
-async fn closed(inner: &Inner, log: &LogId, doing: &'static str, deadline: Instant) -> Result<Closed> {
+async fn closed(inner: &DynamoDb, log: &LogId, doing: &'static str, deadline: Instant) -> Result<Closed> {
     let key = item::key(&inner.keys.log(log), item::SELF);
     let (found, at) = query::get(inner, key, doing, deadline).await?;
     let at = at.ok_or_else(|| {
@@ -96,7 +96,7 @@ async fn closed(inner: &Inner, log: &LogId, doing: &'static str, deadline: Insta
 }
 
 /// Notes since when it is closed, unless something else waits to be swept. The time is one at which the boundary was there for sure.
-async fn stamp_first(inner: &Inner, log: &LogId, deadline: Instant) -> Result<()> {
+async fn stamp_first(inner: &DynamoDb, log: &LogId, deadline: Instant) -> Result<()> {
     let closed = closed(inner, log, CLOSING, deadline).await?;
     if closed.due.is_some() || closed.boundary == Version::ZERO {
         return Ok(());
@@ -105,7 +105,7 @@ async fn stamp_first(inner: &Inner, log: &LogId, deadline: Instant) -> Result<()
 }
 
 async fn stamp(
-    inner: &Inner,
+    inner: &DynamoDb,
     log: &LogId,
     closed: &Closed,
     doing: &'static str,
@@ -117,7 +117,7 @@ async fn stamp(
 }
 
 /// Deletes what has been closed for a time of grace. Interrupted anywhere, the next sweep goes on.
-pub(crate) async fn sweep(inner: &Inner, log: &LogId) -> Result<Swept> {
+pub(crate) async fn sweep(inner: &DynamoDb, log: &LogId) -> Result<Swept> {
     let closed = closed(inner, log, SWEEPING, inner.deadline()).await?;
     let Some((through, at)) = closed.due else {
         if closed.boundary > Version::ZERO {
@@ -152,7 +152,7 @@ pub(crate) async fn sweep(inner: &Inner, log: &LogId) -> Result<Swept> {
 }
 
 /// Deletes everything in a range, page by page: each has as much time as a call of its own.
-async fn delete(inner: &Inner, range: &Query, mut gone: impl FnMut(&Item)) -> Result<()> {
+async fn delete(inner: &DynamoDb, range: &Query, mut gone: impl FnMut(&Item)) -> Result<()> {
     if range.from > range.to {
         return Ok(());
     }
@@ -171,7 +171,7 @@ async fn delete(inner: &Inner, range: &Query, mut gone: impl FnMut(&Item)) -> Re
 }
 
 pub(crate) async fn drop_bodies(
-    inner: &Inner,
+    inner: &DynamoDb,
     log: &LogId,
     versions: &[Version],
     deadline: Instant,
@@ -183,7 +183,7 @@ pub(crate) async fn drop_bodies(
 
 /// The commit forgets its body first, so that nobody who reads it looks for parts that are gone; then whatever parts there are but
 /// those of the header are deleted, those of an earlier try of this too.
-async fn drop_body(inner: &Inner, log: &LogId, version: Version, deadline: Instant) -> Result<()> {
+async fn drop_body(inner: &DynamoDb, log: &LogId, version: Version, deadline: Instant) -> Result<()> {
     let (partition, doing) = (inner.keys.log(log), DROPPING);
     let request = json!({
         "TableName": inner.settings.table,

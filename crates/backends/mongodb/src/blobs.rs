@@ -14,7 +14,7 @@ use crate::look::ATTEMPTS;
 use crate::parts::{self, Parts};
 use crate::place::{PAUSE_FIRST, PAUSE_LAST, again};
 use crate::slot::{PART_BYTES, binary, crc};
-use crate::store::Inner;
+use crate::store::MongoDb;
 
 const WRITING: &str = "writing a blob";
 const READING: &str = "reading a blob";
@@ -32,7 +32,7 @@ fn check(id: &str, bytes: &[u8]) -> i64 {
     crc(&[id.as_bytes(), bytes])
 }
 
-pub(crate) async fn put(inner: &Inner, blob: &BlobId, bytes: &Bytes, deadline: Instant) -> Result<bool> {
+pub(crate) async fn put(inner: &MongoDb, blob: &BlobId, bytes: &Bytes, deadline: Instant) -> Result<bool> {
     let (nonce, id, owner) = (parts::nonce(), id(blob), owner(blob));
     let parts = Parts { place: &inner.place, owner: &owner, nonce: &nonce };
     let mut document = doc! {"_id": &id, "n": bytes.len() as i64, "k": &nonce};
@@ -71,7 +71,7 @@ pub(crate) async fn put(inner: &Inner, blob: &BlobId, bytes: &Bytes, deadline: I
 }
 
 pub(crate) async fn get(
-    inner: &Inner,
+    inner: &MongoDb,
     blob: &BlobId,
     range: Option<Range<u64>>,
     deadline: Instant,
@@ -113,7 +113,7 @@ pub(crate) async fn get(
 }
 
 pub(crate) async fn list(
-    inner: &Inner,
+    inner: &MongoDb,
     log: &LogId,
     prefix: &str,
     deadline: Instant,
@@ -133,7 +133,7 @@ pub(crate) async fn list(
     found.into_iter().map(|found| info(found).ok_or_else(wrong)).collect()
 }
 
-pub(crate) async fn delete(inner: &Inner, blob: &BlobId, deadline: Instant) -> Result<()> {
+pub(crate) async fn delete(inner: &MongoDb, blob: &BlobId, deadline: Instant) -> Result<()> {
     let (id, owner) = (id(blob), owner(blob));
     let writing = |fault: Fault| fault.writing("deleting a blob", false);
     let named = doc! {"_id": &id};

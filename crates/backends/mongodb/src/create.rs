@@ -17,7 +17,7 @@ use crate::parts::{self, Parts};
 use crate::place::{PAUSE_FIRST, PAUSE_LAST, again, named};
 use crate::read::{self, AT_ONCE};
 use crate::slot::{self, Slot};
-use crate::store::{COMMIT_BYTES_MAX, Inner};
+use crate::store::{COMMIT_BYTES_MAX, MongoDb};
 use crate::{together, trim};
 
 pub(crate) const DOING: &str = "creating a commit";
@@ -25,7 +25,7 @@ pub(crate) const DOING: &str = "creating a commit";
 const INSERT_COMMITS: usize = 1_000;
 const INSERT_BYTES: usize = 16 << 20;
 
-pub(crate) async fn create(inner: &Inner, runs: &[Run], mode: Mode, deadline: Instant) -> Vec<Created> {
+pub(crate) async fn create(inner: &MongoDb, runs: &[Run], mode: Mode, deadline: Instant) -> Vec<Created> {
     let mut invalid = judge::invalid_runs(runs, COMMIT_BYTES_MAX);
     for (run, invalid) in runs.iter().zip(&mut invalid) {
         let is_long = |commit: &StoredCommit| commit.header.len() > slot::HEADER_BYTES_MAX;
@@ -48,7 +48,7 @@ pub(crate) async fn create(inner: &Inner, runs: &[Run], mode: Mode, deadline: In
     stream::iter(each).buffered(AT_ONCE).collect().await
 }
 
-async fn create_one(inner: &Inner, run: &Run, deadline: Instant) -> Created {
+async fn create_one(inner: &MongoDb, run: &Run, deadline: Instant) -> Created {
     let mut attempt = Attempt { inner, run, deadline, won: 0, in_doubt: false };
     let failed = |error: Error, in_doubt: bool| {
         // Whatever failed after a request that may land: nobody can say that nothing was written.
@@ -73,7 +73,7 @@ fn undecided(why: &'static str) -> Error {
 
 /// One run on its way.
 struct Attempt<'a> {
-    inner: &'a Inner,
+    inner: &'a MongoDb,
     run: &'a Run,
     deadline: Instant,
     /// Commits that were won.
@@ -292,7 +292,7 @@ impl<'a> Attempt<'a> {
 
 /// Of the slots of a run from its first commit to the head, those that hold commits.
 pub(crate) async fn stored(
-    inner: &Inner,
+    inner: &MongoDb,
     run: &Run,
     boundary: Version,
     head: Version,

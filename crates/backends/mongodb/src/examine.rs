@@ -4,14 +4,14 @@ use icecore_log::backend::{Depth, Examination};
 use icecore_log::{BlobId, Error, ErrorKind, LogId, LogPrefix, PageLimit, Result, Version};
 
 use crate::place::again;
-use crate::store::Inner;
+use crate::store::MongoDb;
 use crate::{blobs, look, read, slot};
 
 const DOING: &str = "examining a store";
 const NAMES_MAX: usize = 1_000;
 
 pub(crate) async fn examine(
-    inner: &Inner,
+    inner: &MongoDb,
     found: Vec<(String, String)>,
     depth: Depth,
 ) -> Result<Examination> {
@@ -41,7 +41,7 @@ pub(crate) async fn examine(
 }
 
 /// Goes on behind what is damaged, commit by commit, so that each is named.
-async fn examine_log(inner: &Inner, log: &LogId, examination: &mut Examination) -> Result<()> {
+async fn examine_log(inner: &MongoDb, log: &LogId, examination: &mut Examination) -> Result<()> {
     let look = match look::look(inner, log, DOING, inner.deadline()).await {
         Ok(look) => Some(look),
         Err(error) => {

@@ -33,4 +33,4 @@ mod trim;
 pub use config::Settings;
 pub use icecore_log::Access;
 pub use icecore_log::grace::Clocks;
-pub use store::MongoStore;
+pub use store::{MongoDb, MongoStore};

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::fault::Fault;
 use crate::place::{Place, again, named};
 use crate::slot::{self, Body, Slot};
-use crate::store::Inner;
+use crate::store::MongoDb;
 
 /// How often a look is made anew because the log was trimmed meanwhile.
 pub(crate) const ATTEMPTS: usize = 4;
@@ -38,7 +38,12 @@ pub(crate) fn boundary(document: Option<&Document>) -> Option<Version> {
 }
 
 /// The head first: a boundary that is seen later is at or above the one that stood when the head was seen.
-pub(crate) async fn look(inner: &Inner, log: &LogId, doing: &'static str, deadline: Instant) -> Result<Look> {
+pub(crate) async fn look(
+    inner: &MongoDb,
+    log: &LogId,
+    doing: &'static str,
+    deadline: Instant,
+) -> Result<Look> {
     let reading = |fault: Fault| fault.reading(doing);
     let Place { commits, logs, .. } = &inner.place;
     for _ in 0..ATTEMPTS {
@@ -63,7 +68,7 @@ pub(crate) async fn look(inner: &Inner, log: &LogId, doing: &'static str, deadli
 
 /// As [`look`], in a transaction.
 pub(crate) async fn look_in(
-    inner: &Inner,
+    inner: &MongoDb,
     log: &LogId,
     session: &mut ClientSession,
     doing: &'static str,

@@ -13,7 +13,7 @@ use crate::look::{self, ATTEMPTS};
 use crate::parts::Parts;
 use crate::place::{again, named};
 use crate::slot::{self, Body, Slot};
-use crate::store::Inner;
+use crate::store::MongoDb;
 
 pub(crate) const READING: &str = "reading a log";
 const LISTING: &str = "listing logs";
@@ -23,7 +23,7 @@ pub(crate) const AT_ONCE: usize = 16;
 const ASKED: usize = 100;
 
 pub(crate) async fn page(
-    inner: &Inner,
+    inner: &MongoDb,
     log: &LogId,
     from: Version,
     limit: PageLimit,
@@ -61,7 +61,7 @@ enum Stopped {
 }
 
 async fn commits(
-    inner: &Inner,
+    inner: &MongoDb,
     log: &LogId,
     from: Version,
     limit: PageLimit,
@@ -114,20 +114,20 @@ async fn commits(
     Ok((commits, Stopped::End))
 }
 
-pub(crate) async fn heads(inner: &Inner, logs: &[LogId], deadline: Instant) -> Result<Vec<Option<Head>>> {
+pub(crate) async fn heads(inner: &MongoDb, logs: &[LogId], deadline: Instant) -> Result<Vec<Option<Head>>> {
     let looks: Vec<BoxFuture<'_, Result<Option<Head>>>> =
         logs.iter().map(|log| head(inner, log, deadline).boxed()).collect();
     stream::iter(looks).buffered(AT_ONCE).try_collect().await
 }
 
-async fn head(inner: &Inner, log: &LogId, deadline: Instant) -> Result<Option<Head>> {
+async fn head(inner: &MongoDb, log: &LogId, deadline: Instant) -> Result<Option<Head>> {
     let look = look::look(inner, log, "reading heads", deadline).await?;
     let boundary = look.boundary;
     Ok(look.tip.map(|tip| Head { version: tip.last, header: tip.header, boundary }))
 }
 
 /// Whether one of these logs has a commit past the version.
-pub(crate) async fn is_past(inner: &Inner, seen: &[(LogId, Version)], deadline: Instant) -> Result<bool> {
+pub(crate) async fn is_past(inner: &MongoDb, seen: &[(LogId, Version)], deadline: Instant) -> Result<bool> {
     for asked in seen.chunks(ASKED) {
         let ranges = asked.iter().filter(|(_, version)| version.0 < u64::MAX);
         let past = |(log, version): &(LogId, Version)| {
@@ -152,7 +152,7 @@ pub(crate) async fn is_past(inner: &Inner, seen: &[(LogId, Version)], deadline: 
 
 /// In order of the names: the last one says where a listing goes on.
 pub(crate) async fn list(
-    inner: &Inner,
+    inner: &MongoDb,
     prefix: &LogPrefix,
     cursor: Option<Cursor>,
     limit: usize,

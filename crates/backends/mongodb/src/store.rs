@@ -1,22 +1,19 @@
-//! The handle: opening, and each call in a task of its own, which goes on if its caller does not wait for it.
+//! Opening, and what each call of the handle comes to.
 
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use icecore_log::backend::{BlobInfo, Depth, Examination};
 use icecore_log::known::Known;
 use icecore_log::{
-    Access, Backend, BlobId, Capabilities, Created, Cursor, Error, ErrorKind, Head, LogId, LogPage,
-    LogPrefix, Mode, Page, PageLimit, Result, Run, Swept, Version,
+    Access, BlobId, Capabilities, Created, Cursor, Error, ErrorKind, Head, LogId, LogPage, LogPrefix, Mode,
+    Page, PageLimit, Result, Run, Swept, Version,
 };
+use icecore_remote::{Handle, Remote};
 use mongodb::Client;
 use mongodb::bson::doc;
-use tokio::sync::{RwLock, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::config::Settings;
 use crate::fault::{Fault, TAKEN};
@@ -32,46 +29,26 @@ const FORMAT: &str = "icecore mongodb 1";
 /// The server's code for a collection that is there already.
 const EXISTS: i32 = 48;
 
-/// A [`Backend`] in MongoDB.
+/// A [`Backend`](icecore_log::Backend) in MongoDB, which [`MongoDb::open`] opens.
+pub type MongoStore = Handle<MongoDb>;
+
+/// What a [`MongoStore`] asks.
 #[derive(Debug)]
-pub struct MongoStore {
-    inner: Arc<Inner>,
+pub struct MongoDb {
+    pub(crate) settings: Settings,
+    pub(crate) place: Place,
+    pub(crate) known: Known,
     access: Access,
     found: Found,
-    /// Tells waiters of this handle what it created, and that it was shut down.
-    changes: watch::Sender<u64>,
 }
 
-#[derive(Debug)]
-pub(crate) struct Inner {
-    pub settings: Settings,
-    pub place: Place,
-    pub known: Known,
-    is_shut_down: AtomicBool,
-    /// Read by what is under way.
-    busy: RwLock<()>,
-}
-
-impl Inner {
-    pub fn deadline(&self) -> Instant {
-        Instant::now() + self.settings.timeout
-    }
-
-    fn check_open(&self) -> Result<()> {
-        if self.is_shut_down.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::Refused, "using a store").advise("It was shut down"));
-        }
-        Ok(())
-    }
-}
-
-impl MongoStore {
+impl MongoDb {
     /// Opens the store in a database. To write: makes it if there is none.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] if the user or the password is refused, the server is too old or a router, or the database holds a later format;
     /// [`ErrorKind::NotFound`] if there is no store to be read; [`ErrorKind::Unavailable`] if no primary answers in [`Settings::timeout`].
-    pub async fn open(settings: Settings, access: Access) -> Result<Self> {
+    pub async fn open(settings: Settings, access: Access) -> Result<MongoStore> {
         let deadline = Instant::now() + settings.timeout;
         let client = Client::with_options(settings.client().await?);
         let client = client.map_err(|error| Fault::from(error).reading(OPENING))?;
@@ -79,42 +56,11 @@ impl MongoStore {
         found.check()?;
         let place = Place::new(client, &settings, found.is_set());
         make(&place, access, deadline).await?;
-        let (known, is_shut_down) = (Known::default(), AtomicBool::new(false));
-        let inner = Inner { settings, place, known, is_shut_down, busy: RwLock::default() };
-        Ok(Self { inner: Arc::new(inner), access, found, changes: watch::Sender::new(0) })
+        Ok(Handle::new(Self { settings, place, known: Known::default(), access, found }))
     }
 
-    /// Does this in a task of its own.
-    async fn work<T, W>(
-        &self,
-        doing: &'static str,
-        is_writing: bool,
-        work: impl FnOnce(Arc<Inner>, Instant) -> W + Send,
-    ) -> Result<T>
-    where
-        T: Send + 'static,
-        W: Future<Output = Result<T>> + Send + 'static,
-    {
-        self.inner.check_open()?;
-        if is_writing && self.access == Access::ReadOnly {
-            return Err(Error::new(ErrorKind::Refused, doing).advise("The store was opened only for reading"));
-        }
-        let (inner, work) = (Arc::clone(&self.inner), work(Arc::clone(&self.inner), self.inner.deadline()));
-        let task = async move {
-            let _busy = inner.busy.read().await;
-            work.await
-        };
-        match tokio::spawn(task).await {
-            Ok(done) => done,
-            Err(error) => {
-                let kind = if is_writing { ErrorKind::Unknown } else { ErrorKind::Unavailable };
-                Err(Error::new(kind, doing).because(error))
-            }
-        }
-    }
-
-    fn changed(&self) {
-        self.changes.send_modify(|count| *count += 1);
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.settings.timeout
     }
 }
 
@@ -167,13 +113,12 @@ async fn check_order(place: &Place, deadline: Instant) -> Result<()> {
     }
 }
 
-#[async_trait]
-impl Backend for MongoStore {
+impl Remote for MongoDb {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             system: "mongodb",
             durability: self.found.durability(),
-            atomic_create: self.inner.place.is_set,
+            atomic_create: self.place.is_set,
             native_close: false,
             checks_predecessor: true,
             many_writers: true,
@@ -183,131 +128,78 @@ impl Backend for MongoStore {
         }
     }
 
-    async fn create(&self, runs: Vec<Run>, mode: Mode) -> Vec<Created> {
-        let count = runs.len();
-        let work = self.work(create::DOING, true, move |inner, deadline| async move {
-            Ok(create::create(&inner, &runs, mode, deadline).await)
-        });
-        let answers = work.await;
-        self.changed();
-        answers.unwrap_or_else(|error| (0..count).map(|_| Created::failed(error.clone())).collect())
+    fn timeout(&self) -> Duration {
+        self.settings.timeout
     }
 
-    async fn read(&self, log: &LogId, from: Version, limit: PageLimit) -> Result<Page> {
-        let log = log.clone();
-        self.work(read::READING, false, move |inner, deadline| async move {
-            read::page(&inner, &log, from, limit, deadline).await
-        })
-        .await
+    fn looks(&self) -> (Duration, Duration) {
+        (self.settings.look_every, self.settings.look_every)
     }
 
-    async fn heads(&self, logs: &[LogId]) -> Result<Vec<Option<Head>>> {
-        let logs = logs.to_vec();
-        self.work("reading heads", false, move |inner, deadline| async move {
-            read::heads(&inner, &logs, deadline).await
-        })
-        .await
+    async fn create(&self, runs: Vec<Run>, mode: Mode, deadline: Instant) -> Vec<Created> {
+        create::create(self, &runs, mode, deadline).await
     }
 
-    async fn logs(&self, prefix: &LogPrefix, cursor: Option<Cursor>, limit: usize) -> Result<LogPage> {
-        let prefix = prefix.clone();
-        self.work("listing logs", false, move |inner, deadline| async move {
-            read::list(&inner, &prefix, cursor, limit, deadline).await
-        })
-        .await
+    async fn read(&self, log: &LogId, from: Version, limit: PageLimit, deadline: Instant) -> Result<Page> {
+        read::page(self, log, from, limit, deadline).await
     }
 
-    async fn close(&self, log: &LogId, through: Version) -> Result<()> {
-        let log = log.clone();
-        self.work("closing a log", true, move |inner, deadline| async move {
-            trim::close(&inner, &log, through, deadline).await
-        })
-        .await
+    async fn heads(&self, logs: &[LogId], deadline: Instant) -> Result<Vec<Option<Head>>> {
+        read::heads(self, logs, deadline).await
     }
 
-    async fn sweep(&self, log: &LogId) -> Result<Swept> {
-        let log = log.clone();
-        self.work("sweeping a log", true, move |inner, deadline| async move {
-            trim::sweep(&inner, &log, deadline).await
-        })
-        .await
+    async fn is_past(&self, seen: &[(LogId, Version)], deadline: Instant) -> Result<bool> {
+        read::is_past(self, seen, deadline).await
     }
 
-    async fn drop_bodies(&self, log: &LogId, versions: &[Version]) -> Result<()> {
-        let (log, versions) = (log.clone(), versions.to_vec());
-        self.work("dropping bodies", true, move |inner, deadline| async move {
-            trim::drop_bodies(&inner, &log, &versions, deadline).await
-        })
-        .await
+    async fn logs(
+        &self,
+        prefix: &LogPrefix,
+        cursor: Option<Cursor>,
+        limit: usize,
+        deadline: Instant,
+    ) -> Result<LogPage> {
+        read::list(self, prefix, cursor, limit, deadline).await
     }
 
-    async fn wait(&self, seen: &[(LogId, Version)], timeout: Duration) -> Result<()> {
-        let mut changes = self.changes.subscribe();
-        // A time that no clock can hold is as good as a day: a wait is only a hint.
-        let end = Instant::now() + timeout.min(Duration::from_secs(24 * 60 * 60));
-        let seen: Arc<[(LogId, Version)]> = seen.into();
-        loop {
-            changes.borrow_and_update();
-            let wanted = Arc::clone(&seen);
-            let look = self.work("waiting", false, move |inner, deadline| async move {
-                read::is_past(&inner, &wanted, deadline).await
-            });
-            if look.await? || Instant::now() >= end {
-                return Ok(());
-            }
-            let next = end.min(Instant::now() + self.inner.settings.look_every);
-            // What comes first: a commit of this handle, or the time to look for those of others.
-            let _ = timeout_at(next, changes.changed()).await;
-        }
+    async fn close(&self, log: &LogId, through: Version, deadline: Instant) -> Result<()> {
+        trim::close(self, log, through, deadline).await
     }
 
-    async fn put_blob(&self, blob: &BlobId, bytes: Bytes) -> Result<bool> {
-        let blob = blob.clone();
-        self.work("writing a blob", true, move |inner, deadline| async move {
-            blobs::put(&inner, &blob, &bytes, deadline).await
-        })
-        .await
+    async fn sweep(&self, log: &LogId, deadline: Instant) -> Result<Swept> {
+        trim::sweep(self, log, deadline).await
     }
 
-    async fn get_blob(&self, blob: &BlobId, range: Option<Range<u64>>) -> Result<Option<Bytes>> {
-        let blob = blob.clone();
-        self.work("reading a blob", false, move |inner, deadline| async move {
-            blobs::get(&inner, &blob, range, deadline).await
-        })
-        .await
+    async fn drop_bodies(&self, log: &LogId, versions: &[Version], deadline: Instant) -> Result<()> {
+        trim::drop_bodies(self, log, versions, deadline).await
     }
 
-    async fn list_blobs(&self, log: &LogId, prefix: &str) -> Result<Vec<BlobInfo>> {
-        let (log, prefix) = (log.clone(), prefix.to_owned());
-        self.work("listing blobs", false, move |inner, deadline| async move {
-            blobs::list(&inner, &log, &prefix, deadline).await
-        })
-        .await
+    async fn put_blob(&self, blob: &BlobId, bytes: Bytes, deadline: Instant) -> Result<bool> {
+        blobs::put(self, blob, &bytes, deadline).await
     }
 
-    async fn delete_blob(&self, blob: &BlobId) -> Result<()> {
-        let blob = blob.clone();
-        self.work("deleting a blob", true, move |inner, deadline| async move {
-            blobs::delete(&inner, &blob, deadline).await
-        })
-        .await
+    async fn get_blob(
+        &self,
+        blob: &BlobId,
+        range: Option<Range<u64>>,
+        deadline: Instant,
+    ) -> Result<Option<Bytes>> {
+        blobs::get(self, blob, range, deadline).await
+    }
+
+    async fn list_blobs(&self, log: &LogId, prefix: &str, deadline: Instant) -> Result<Vec<BlobInfo>> {
+        blobs::list(self, log, prefix, deadline).await
+    }
+
+    async fn delete_blob(&self, blob: &BlobId, deadline: Instant) -> Result<()> {
+        blobs::delete(self, blob, deadline).await
     }
 
     async fn examine(&self, depth: Depth) -> Result<Examination> {
-        let found = self.found.facts();
-        // It reads everything: each of its requests has a deadline, and not the whole.
-        self.work("examining a store", false, move |inner, _| async move {
-            examine::examine(&inner, found, depth).await
-        })
-        .await
+        examine::examine(self, self.found.facts(), depth).await
     }
 
-    async fn shut_down(&self) -> Result<()> {
-        self.inner.is_shut_down.store(true, Ordering::Release);
-        self.changed();
-        // What is under way has deadlines of its own.
-        drop(self.inner.busy.write().await);
-        self.inner.place.client.clone().shutdown().immediate(true).await;
-        Ok(())
+    async fn end(&self, _: Instant) {
+        self.place.client.clone().shutdown().immediate(true).await;
     }
 }

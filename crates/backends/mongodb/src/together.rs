@@ -16,11 +16,11 @@ use crate::look::{self, Look};
 use crate::parts::{self, Parts};
 use crate::place::{PAUSE_FIRST, PAUSE_LAST, named};
 use crate::slot;
-use crate::store::Inner;
+use crate::store::MongoDb;
 use crate::trim;
 
 pub(crate) async fn create(
-    inner: &Inner,
+    inner: &MongoDb,
     runs: &[Run],
     invalid: Vec<Option<Error>>,
     deadline: Instant,
@@ -57,7 +57,7 @@ pub(crate) async fn create(
     }
 }
 
-async fn stage(inner: &Inner, runs: &[Run], nonce: &str, deadline: Instant) -> Result<(), Fault> {
+async fn stage(inner: &MongoDb, runs: &[Run], nonce: &str, deadline: Instant) -> Result<(), Fault> {
     for run in runs {
         for commit in run.commits.iter().filter(|commit| slot::is_large(commit)) {
             let id = slot::id(&run.log, commit.version);
@@ -69,7 +69,7 @@ async fn stage(inner: &Inner, runs: &[Run], nonce: &str, deadline: Instant) -> R
 }
 
 async fn attempt(
-    inner: &Inner,
+    inner: &MongoDb,
     runs: &[Run],
     nonce: &str,
     in_doubt: &mut bool,
@@ -99,7 +99,7 @@ async fn attempt(
 }
 
 async fn inside(
-    inner: &Inner,
+    inner: &MongoDb,
     runs: &[Run],
     nonce: &str,
     session: &mut ClientSession,
@@ -136,7 +136,7 @@ async fn inside(
     Ok(all)
 }
 
-fn answers(inner: &Inner, runs: &[Run], judged: Vec<Judged>) -> Vec<Created> {
+fn answers(inner: &MongoDb, runs: &[Run], judged: Vec<Judged>) -> Vec<Created> {
     let is_done = judged.iter().all(Judged::is_done);
     let created = judged.into_iter().zip(runs).map(|(judged, run)| judged.created(run.commits.len()));
     if !is_done {

@@ -15,7 +15,7 @@ use crate::look;
 use crate::parts::Parts;
 use crate::place::{Place, again, made, named};
 use crate::slot::{self, digits};
-use crate::store::Inner;
+use crate::store::MongoDb;
 
 const CLOSING: &str = "closing a log";
 const SWEEPING: &str = "sweeping a log";
@@ -57,7 +57,7 @@ fn releasing(grace_ms: i64) -> Vec<Document> {
 }
 
 pub(crate) async fn raise(
-    inner: &Inner,
+    inner: &MongoDb,
     log: &LogId,
     through: Version,
     deadline: Instant,
@@ -69,7 +69,7 @@ pub(crate) async fn raise(
         .map(drop)
 }
 
-pub(crate) async fn close(inner: &Inner, log: &LogId, through: Version, deadline: Instant) -> Result<()> {
+pub(crate) async fn close(inner: &MongoDb, log: &LogId, through: Version, deadline: Instant) -> Result<()> {
     let writing = |fault: Fault| fault.writing(CLOSING, false).with("log", log);
     loop {
         let look = look::look(inner, log, CLOSING, deadline).await?;
@@ -90,7 +90,7 @@ pub(crate) async fn close(inner: &Inner, log: &LogId, through: Version, deadline
     }
 }
 
-pub(crate) async fn sweep(inner: &Inner, log: &LogId, deadline: Instant) -> Result<Swept> {
+pub(crate) async fn sweep(inner: &MongoDb, log: &LogId, deadline: Instant) -> Result<Swept> {
     let writing = |fault: Fault| fault.writing(SWEEPING, false).with("log", log);
     let Place { logs, commits, parts, .. } = &inner.place;
     let releasing = releasing(i64::try_from(inner.settings.grace.as_millis()).unwrap_or(i64::MAX));
@@ -122,7 +122,7 @@ pub(crate) async fn sweep(inner: &Inner, log: &LogId, deadline: Instant) -> Resu
     Ok(swept)
 }
 
-async fn measure(inner: &Inner, filter: Document, deadline: Instant) -> Result<Swept, Fault> {
+async fn measure(inner: &MongoDb, filter: Document, deadline: Instant) -> Result<Swept, Fault> {
     let count = doc! {"$sum": {"$cond": [{"$gt": ["$v", Bson::Null]}, 0_i64, 1_i64]}};
     let group = doc! {"$group": {"_id": Bson::Null, "commits": count, "bytes": {"$sum": "$s"}}};
     let pipeline = [doc! {"$match": filter}, group];
@@ -143,7 +143,7 @@ async fn measure(inner: &Inner, filter: Document, deadline: Instant) -> Result<S
 const DROPPED: usize = 1_000;
 
 pub(crate) async fn drop_bodies(
-    inner: &Inner,
+    inner: &MongoDb,
     log: &LogId,
     versions: &[Version],
     deadline: Instant,

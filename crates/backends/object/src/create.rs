@@ -11,13 +11,13 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::look::{self, Look};
 use crate::make::{self, PAUSE_FIRST, PAUSE_LAST, Tried};
 use crate::slot::{self, Slot};
-use crate::{COMMIT_BYTES_MAX, Inner, names, read, trim};
+use crate::{COMMIT_BYTES_MAX, Objects, names, read, trim};
 use icecore_log::grace::Moment;
 use icecore_log::known::Tip;
 
 const DOING: &str = "creating a commit";
 
-pub(crate) async fn create(inner: &Inner, runs: Vec<Run>, mode: Mode) -> Vec<Created> {
+pub(crate) async fn create(inner: &Objects, runs: Vec<Run>, mode: Mode) -> Vec<Created> {
     if mode == Mode::AllOrNone {
         let refused = Error::new(ErrorKind::Refused, DOING)
             .advise("An object store creates one object at a time: nothing is all or none across logs");
@@ -35,7 +35,7 @@ pub(crate) async fn create(inner: &Inner, runs: Vec<Run>, mode: Mode) -> Vec<Cre
     stream::iter(each).buffered(inner.settings.parallel.max(1)).collect().await
 }
 
-async fn create_one(inner: &Inner, run: &Run) -> Created {
+async fn create_one(inner: &Objects, run: &Run) -> Created {
     let deadline = Instant::now() + inner.settings.timeout;
     let mut attempt = Attempt { inner, run, won: 0, in_doubt: false };
     let end = match timeout_at(deadline, attempt.go()).await {
@@ -56,7 +56,7 @@ async fn create_one(inner: &Inner, run: &Run) -> Created {
 
 /// One run on its way.
 struct Attempt<'a> {
-    inner: &'a Inner,
+    inner: &'a Objects,
     run: &'a Run,
     /// Commits that were won.
     won: usize,

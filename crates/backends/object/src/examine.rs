@@ -5,7 +5,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 use icecore_log::backend::{Depth, Examination};
 use icecore_log::{Error, LogId, LogPrefix, Result, Version};
 
-use crate::Inner;
+use crate::Objects;
 use crate::look::{self, Place};
 use crate::names;
 use crate::read::NAMES_MAX;
@@ -14,7 +14,7 @@ use crate::trim::LARGE_AT_ONCE;
 
 const DOING: &str = "examining a store";
 
-pub(crate) async fn examine(inner: &Inner, depth: Depth) -> Result<Examination> {
+pub(crate) async fn examine(inner: &Objects, depth: Depth) -> Result<Examination> {
     let mut examination = Examination::default();
     let fact = |name: &str, value: String| (name.to_owned(), value);
     examination.facts.clone_from(&inner.settings.facts);
@@ -54,7 +54,7 @@ pub(crate) async fn examine(inner: &Inner, depth: Depth) -> Result<Examination> 
 }
 
 /// Reads a log from its head down; how many commits it has above its boundary.
-async fn examine_log(inner: &Inner, log: &LogId, examination: &mut Examination) -> Result<u64> {
+async fn examine_log(inner: &Objects, log: &LogId, examination: &mut Examination) -> Result<u64> {
     let look = match look::look(inner, log, DOING).await {
         Ok(look) => look,
         Err(error) if is_damage(&error) => {

@@ -33,5 +33,5 @@ mod trim;
 pub use bucket::Bucket;
 pub use directory::Directory;
 pub use icecore_log::grace::Clocks;
-pub use store::{BucketStore, Settings};
-pub(crate) use store::{COMMIT_BYTES_MAX, Inner};
+pub(crate) use store::COMMIT_BYTES_MAX;
+pub use store::{BucketStore, Objects, Settings};

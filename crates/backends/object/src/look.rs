@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use icecore_log::{Error, ErrorKind, Head, LogId, Result, StoredCommit, Version};
 
-use crate::Inner;
+use crate::Objects;
 use crate::bucket::{Fault, Listed};
 use crate::names::{self, Named};
 use crate::read::NAMES_MAX;
@@ -64,7 +64,7 @@ pub(crate) struct Newest {
 }
 
 /// Boundaries come first, then slots; so many objects at the most. If they show no slot, or what others have put there, they are looked for.
-pub(crate) async fn newest(inner: &Inner, log: &LogId, max: usize) -> Result<Newest, Fault> {
+pub(crate) async fn newest(inner: &Objects, log: &LogId, max: usize) -> Result<Newest, Fault> {
     let list = |prefix: String, max| async move { inner.bucket.list(&prefix, None, max).await };
     let listed = list(names::log(log), max).await?;
     let is_whole = listed.len() < max;
@@ -84,7 +84,7 @@ pub(crate) const ATTEMPTS: usize = 4;
 /// A page that has the boundaries, of which there are few, and the head.
 const FEW: usize = 4;
 
-pub(crate) async fn look(inner: &Inner, log: &LogId, doing: &'static str) -> Result<Look> {
+pub(crate) async fn look(inner: &Objects, log: &LogId, doing: &'static str) -> Result<Look> {
     for _ in 0..ATTEMPTS {
         let begun = inner.settings.clocks.now();
         let Newest { boundary, places, .. } =
@@ -116,7 +116,7 @@ pub(crate) enum End {
 }
 
 pub(crate) async fn tip(
-    inner: &Inner,
+    inner: &Objects,
     log: &LogId,
     place: &Place,
     begun: Moment,
@@ -144,7 +144,7 @@ const BEGINNING: u64 = 16 << 10;
 
 /// Reads a slot, with bodies or without; `None` if it is not there any more.
 pub(crate) async fn fetch(
-    inner: &Inner,
+    inner: &Objects,
     log: &LogId,
     place: &Place,
     bodies: bool,

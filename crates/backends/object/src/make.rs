@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::sleep;
 
-use crate::Inner;
+use crate::Objects;
 use crate::bucket::{Fault, FaultKind, Object};
 use crate::slot::SIZE_MAX;
 
@@ -28,7 +28,7 @@ pub(crate) enum Tried {
 /// # Errors
 /// Those after which this request did nothing, if no other is in doubt.
 pub(crate) async fn attempt(
-    inner: &Inner,
+    inner: &Objects,
     name: &str,
     bytes: &Bytes,
     in_doubt: &mut bool,
@@ -60,7 +60,7 @@ pub(crate) const PAUSE_LAST: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// As [`attempt`]. It ends by being dropped, too: its caller has a deadline.
-pub(crate) async fn make(inner: &Inner, name: &str, bytes: Bytes) -> Result<bool, Fault> {
+pub(crate) async fn make(inner: &Objects, name: &str, bytes: Bytes) -> Result<bool, Fault> {
     let (mut in_doubt, mut is_lost, mut pause) = (false, false, PAUSE_FIRST);
     loop {
         match attempt(inner, name, &bytes, &mut in_doubt).await? {

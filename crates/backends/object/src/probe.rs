@@ -6,7 +6,7 @@ use icecore_log::{Access, Error, ErrorKind, Result, Timestamp};
 
 use crate::bucket::{Fault, FaultKind, Listed};
 use crate::make::make;
-use crate::{Inner, names};
+use crate::{Objects, names};
 
 const DOING: &str = "opening a store";
 /// What the object `store` holds.
@@ -15,7 +15,7 @@ pub(crate) const FORMAT: &str = "icecore objects 1\n";
 const RIVALS: u8 = 4;
 
 /// Looks whether a store is there, and of which format; to write, tries what it rests on, and makes it.
-pub(crate) async fn open(inner: &Inner) -> Result<()> {
+pub(crate) async fn open(inner: &Objects) -> Result<()> {
     let reading = |fault: Fault| fault.reading(DOING);
     let found = inner.bucket.get(names::STORE, None).await.map_err(reading)?;
     if let Some(object) = &found {
@@ -53,7 +53,7 @@ fn check_format(found: &[u8]) -> Result<()> {
 }
 
 /// What the bucket does wrong, if anything.
-async fn probe(inner: &Inner) -> Result<Result<(), &'static str>, Fault> {
+async fn probe(inner: &Objects) -> Result<Result<(), &'static str>, Fault> {
     let name = inner.probe_name();
     let bucket = &inner.bucket;
     let rivals = join_all((0..RIVALS).map(|rival| bucket.create(&name, Bytes::from(vec![rival]))));
@@ -79,7 +79,7 @@ fn beside(name: &str) -> String {
     format!("{name}x")
 }
 
-async fn replaced(inner: &Inner, name: &str, winner: u8) -> Result<Result<(), &'static str>, Fault> {
+async fn replaced(inner: &Objects, name: &str, winner: u8) -> Result<Result<(), &'static str>, Fault> {
     let bucket = &inner.bucket;
     if bucket.create(name, Bytes::from_static(b"again")).await? {
         return Ok(Err("an object that was there was created again"));
@@ -109,7 +109,7 @@ async fn replaced(inner: &Inner, name: &str, winner: u8) -> Result<Result<(), &'
 }
 
 /// When an object of the probe was written, by the store's clock; `None` if it is not listed.
-pub(crate) async fn modified(inner: &Inner, name: &str) -> Result<Option<Timestamp>, Fault> {
+pub(crate) async fn modified(inner: &Objects, name: &str) -> Result<Option<Timestamp>, Fault> {
     let all_but_last = &name[..name.len() - 1];
     let listed = inner.bucket.list(all_but_last, None, 2).await?;
     Ok(listed.into_iter().find(|listed| listed.name == name).map(|listed| listed.modified))

@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 use icecore_log::{Error, LogId, Page, PageLimit, Result, StoredCommit, Version};
 
-use crate::Inner;
+use crate::Objects;
 use crate::look::{self, ATTEMPTS, End, Newest, Place};
 use crate::names;
 use crate::slot::{PREFIX, ROW, Slot};
@@ -15,7 +15,7 @@ const NEWEST: usize = 64;
 pub(crate) const NAMES_MAX: usize = 1_000;
 
 pub(crate) async fn page(
-    inner: &Inner,
+    inner: &Objects,
     log: &LogId,
     from: Version,
     limit: PageLimit,
@@ -70,7 +70,7 @@ struct Plan {
 }
 
 async fn plan(
-    inner: &Inner,
+    inner: &Objects,
     log: &LogId,
     from: Version,
     limit: PageLimit,

@@ -14,13 +14,13 @@ use crate::make::make;
 use crate::names::{self, Named};
 use crate::read::NAMES_MAX;
 use crate::slot::{self, Slot};
-use crate::{Inner, probe};
+use crate::{Objects, probe};
 
 const CLOSING: &str = "closing a log";
 const SWEEPING: &str = "sweeping a log";
 const DROPPING: &str = "dropping bodies";
 
-pub(crate) async fn close(inner: &Inner, log: &LogId, through: Version) -> Result<()> {
+pub(crate) async fn close(inner: &Objects, log: &LogId, through: Version) -> Result<()> {
     loop {
         let look = look::look(inner, log, CLOSING).await?;
         if through <= look.boundary {
@@ -41,14 +41,14 @@ pub(crate) async fn close(inner: &Inner, log: &LogId, through: Version) -> Resul
 }
 
 /// Writes the object that raises the boundary.
-pub(crate) async fn mark(inner: &Inner, log: &LogId, through: Version, doing: &'static str) -> Result<()> {
+pub(crate) async fn mark(inner: &Objects, log: &LogId, through: Version, doing: &'static str) -> Result<()> {
     let made = make(inner, &names::boundary(log, through), Bytes::new()).await;
     // If it was there already, it says the same.
     made.map(drop).map_err(|fault| fault.writing(doing))
 }
 
 /// Deletes the slots that were closed a time of grace ago, by the store's own clock. Interrupted anywhere, the next sweep goes on.
-pub(crate) async fn sweep(inner: &Inner, log: &LogId) -> Result<Swept> {
+pub(crate) async fn sweep(inner: &Objects, log: &LogId) -> Result<Swept> {
     let failed = |fault: Fault| fault.writing(SWEEPING);
     let marks = marks(inner, log).await.map_err(failed)?;
     if marks.is_empty() {
@@ -90,7 +90,7 @@ pub(crate) async fn sweep(inner: &Inner, log: &LogId) -> Result<Swept> {
 
 /// The version behind the last of a slot; `None` if that cannot be told, or it has to stay: the head, and a void slot that is the newest,
 /// which a late first commit must find.
-async fn end_of(inner: &Inner, log: &LogId, place: &Place) -> Result<Option<Version>> {
+async fn end_of(inner: &Objects, log: &LogId, place: &Place) -> Result<Option<Version>> {
     match look::fetch(inner, log, place, false, SWEEPING).await {
         Ok(None) => Ok(None),
         Ok(Some(Slot::Void(through))) => {
@@ -106,7 +106,7 @@ async fn end_of(inner: &Inner, log: &LogId, place: &Place) -> Result<Option<Vers
 }
 
 /// Every boundary with the time at which it was written, the highest first.
-async fn marks(inner: &Inner, log: &LogId) -> Result<Vec<(Version, Timestamp)>, Fault> {
+async fn marks(inner: &Objects, log: &LogId) -> Result<Vec<(Version, Timestamp)>, Fault> {
     let prefix = names::boundaries(log);
     let (mut marks, mut after) = (Vec::new(), None::<String>);
     loop {
@@ -124,7 +124,7 @@ async fn marks(inner: &Inner, log: &LogId) -> Result<Vec<(Version, Timestamp)>, 
 }
 
 /// What time it is where the boundaries got theirs: no clock of this machine is compared with it.
-async fn server_time(inner: &Inner) -> Result<Timestamp, Fault> {
+async fn server_time(inner: &Objects) -> Result<Timestamp, Fault> {
     let name = inner.probe_name();
     make(inner, &name, Bytes::new()).await?;
     let modified = probe::modified(inner, &name).await;
@@ -132,7 +132,7 @@ async fn server_time(inner: &Inner) -> Result<Timestamp, Fault> {
     modified?.ok_or_else(|| Fault::new(FaultKind::Lost, "an object that was just made is not listed"))
 }
 
-pub(crate) async fn drop_bodies(inner: &Inner, log: &LogId, versions: &[Version]) -> Result<()> {
+pub(crate) async fn drop_bodies(inner: &Objects, log: &LogId, versions: &[Version]) -> Result<()> {
     let mut left = versions.to_vec();
     left.sort_unstable();
     left.dedup();
@@ -160,7 +160,7 @@ pub(crate) async fn drop_bodies(inner: &Inner, log: &LogId, versions: &[Version]
 /// Whole objects that are held at a time.
 pub(crate) const LARGE_AT_ONCE: usize = 4;
 
-async fn drop_in(inner: &Inner, log: &LogId, place: &Place, versions: Vec<Version>) -> Result<()> {
+async fn drop_in(inner: &Objects, log: &LogId, place: &Place, versions: Vec<Version>) -> Result<()> {
     let Place { first, name, .. } = place;
     // Others may drop bodies of the same object: whoever comes later reads again.
     for _ in 0..100 {

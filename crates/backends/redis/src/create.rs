@@ -12,7 +12,7 @@ use crate::fault::Fault;
 use crate::keys::{self, Bucket, Content, VERSION_MAX};
 use crate::parts::{self, PART_BYTES};
 use crate::script;
-use crate::store::{COMMIT_BYTES_MAX, Inner};
+use crate::store::{COMMIT_BYTES_MAX, Redis};
 
 const DOING: &str = "creating a commit";
 /// The most commits of a script: each is four values of the one command that adds them, and a script's stack has 8,000.
@@ -69,7 +69,7 @@ impl<'a> Task<'a> {
         self.won.checked_sub(1).map_or(self.run.previous, |last| self.run.commits[last].hash())
     }
 
-    async fn piece(&self, inner: &Inner, deadline: Instant) -> Result<Piece<'a>, Error> {
+    async fn piece(&self, inner: &Redis, deadline: Instant) -> Result<Piece<'a>, Error> {
         let commits = self.rest();
         let mut nonces = Vec::new();
         for body in commits.iter().filter_map(large) {
@@ -80,7 +80,7 @@ impl<'a> Task<'a> {
         Ok(Piece { commits, nonces })
     }
 
-    fn call(&self, inner: &Inner, piece: &Piece<'_>) -> Call {
+    fn call(&self, inner: &Redis, piece: &Piece<'_>) -> Call {
         let log = &self.run.log;
         let bucket = Bucket::of(log);
         let (first, last) = (piece.commits.first(), piece.commits.last());
@@ -175,7 +175,7 @@ fn said(value: Value) -> Option<(usize, String, Version)> {
     Some((here, end, Version(boundary)))
 }
 
-pub(crate) async fn create(inner: &Inner, runs: &[Run], mode: Mode, deadline: Instant) -> Vec<Created> {
+pub(crate) async fn create(inner: &Redis, runs: &[Run], mode: Mode, deadline: Instant) -> Vec<Created> {
     if mode == Mode::AllOrNone {
         let refused = Error::new(ErrorKind::Refused, DOING)
             .advise("A script decides for one log: nothing is all or none across logs");
@@ -206,7 +206,7 @@ fn full(tasks: &[&mut Task<'_>]) -> usize {
     last.map_or(tasks.len(), |at| at + 1)
 }
 
-async fn send(inner: &Inner, tasks: Vec<&mut Task<'_>>, deadline: Instant) {
+async fn send(inner: &Redis, tasks: Vec<&mut Task<'_>>, deadline: Instant) {
     let (mut sent, mut calls) = (Vec::with_capacity(tasks.len()), Vec::with_capacity(tasks.len()));
     for task in tasks {
         match task.piece(inner, deadline).await {

@@ -12,12 +12,12 @@ use crate::keys::{BUCKETS, Bucket};
 use crate::parts::Parts;
 use crate::pool::Purpose;
 use crate::read;
-use crate::store::Inner;
+use crate::store::Redis;
 
 const DOING: &str = "examining a store";
 const NAMES_MAX: usize = 1_000;
 
-pub(crate) async fn examine(inner: &Inner, depth: Depth) -> Result<Examination> {
+pub(crate) async fn examine(inner: &Redis, depth: Depth) -> Result<Examination> {
     let mut examination = Examination::default();
     let deadline = inner.deadline();
     let reading = |fault: Fault| fault.reading(DOING);
@@ -57,7 +57,7 @@ pub(crate) async fn examine(inner: &Inner, depth: Depth) -> Result<Examination> 
 }
 
 /// Goes on behind what is damaged, commit by commit, so that each is named.
-async fn examine_log(inner: &Inner, log: &LogId, examination: &mut Examination) -> Result<()> {
+async fn examine_log(inner: &Redis, log: &LogId, examination: &mut Examination) -> Result<()> {
     let mut from = Version::FIRST;
     let head = match read::heads(inner, std::slice::from_ref(log), inner.deadline()).await {
         Ok(heads) => heads.into_iter().flatten().next().map(|head| head.version),

@@ -37,4 +37,4 @@ mod trim;
 
 pub use config::{Address, Servers, Settings};
 pub use icecore_log::Access;
-pub use store::RedisStore;
+pub use store::{Redis, RedisStore};

@@ -12,7 +12,7 @@ use crate::call::Call;
 use crate::fault::Fault;
 use crate::keys::{self, Bucket};
 use crate::script;
-use crate::store::Inner;
+use crate::store::Redis;
 
 /// Bytes of a part; and the longest body that is not in parts.
 pub(crate) const PART_BYTES: usize = 512 << 10;
@@ -39,7 +39,7 @@ fn digits(number: impl ToString) -> Bytes {
 
 /// Keeps the parts of this under a name, without a place yet.
 pub(crate) async fn stage(
-    inner: &Inner,
+    inner: &Redis,
     bucket: Bucket,
     nonce: &str,
     bytes: &Bytes,
@@ -63,7 +63,7 @@ pub(crate) async fn stage(
     if calls.is_empty() { Ok(()) } else { send(inner, &calls, doing, deadline).await }
 }
 
-async fn send(inner: &Inner, calls: &[Call], doing: &'static str, deadline: Instant) -> Result<(), Error> {
+async fn send(inner: &Redis, calls: &[Call], doing: &'static str, deadline: Instant) -> Result<(), Error> {
     for answer in inner.write_unconfirmed(calls, deadline).await {
         // Nothing of it has a place: however it went, nothing was written.
         answer.value.map_err(|fault| fault.reading(doing))?;
@@ -79,7 +79,7 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    pub fn of_blob(inner: &Inner, blob: &BlobId) -> Self {
+    pub fn of_blob(inner: &Redis, blob: &BlobId) -> Self {
         Self { bucket: Bucket::of(blob.log()), key: inner.keys.blob(blob), what: blob.to_string() }
     }
 
@@ -91,7 +91,7 @@ impl Parts {
 
     async fn get(
         &self,
-        inner: &Inner,
+        inner: &Redis,
         fields: impl Iterator<Item = Bytes>,
         doing: &'static str,
         deadline: Instant,
@@ -106,7 +106,7 @@ impl Parts {
     /// Reads the part of a range that there is; `None` if there are no parts, or none any more.
     pub async fn read(
         &self,
-        inner: &Inner,
+        inner: &Redis,
         range: Option<Range<u64>>,
         doing: &'static str,
         deadline: Instant,

@@ -14,7 +14,7 @@ use crate::fault::Fault;
 use crate::keys::{self, BUCKETS, Bucket, Content, VERSION_MAX};
 use crate::parts::Parts;
 use crate::script;
-use crate::store::Inner;
+use crate::store::Redis;
 
 /// What each read is told as.
 pub(crate) const READING: &str = "reading a log";
@@ -31,7 +31,7 @@ fn unreadable(doing: &'static str) -> Error {
 }
 
 pub(crate) async fn page(
-    inner: &Inner,
+    inner: &Redis,
     log: &LogId,
     from: Version,
     limit: PageLimit,
@@ -48,7 +48,7 @@ pub(crate) async fn page(
 
 /// One look; `None` if a large body was dropped or swept since.
 async fn look(
-    inner: &Inner,
+    inner: &Redis,
     log: &LogId,
     from: Version,
     limit: PageLimit,
@@ -94,7 +94,7 @@ async fn look(
 }
 
 async fn large(
-    inner: &Inner,
+    inner: &Redis,
     log: &LogId,
     version: Version,
     named: &[u8],
@@ -107,7 +107,7 @@ async fn large(
     Parts { bucket, key: inner.keys.large(bucket, name), what }.read(inner, None, READING, deadline).await
 }
 
-pub(crate) async fn heads(inner: &Inner, logs: &[LogId], deadline: Instant) -> Result<Vec<Option<Head>>> {
+pub(crate) async fn heads(inner: &Redis, logs: &[LogId], deadline: Instant) -> Result<Vec<Option<Head>>> {
     const DOING: &str = "reading heads";
     let call = |log: &LogId| Call::script(Bucket::of(log), &script::HEAD, [inner.keys.log(log)], []);
     let calls: Vec<Call> = logs.iter().map(call).collect();
@@ -129,7 +129,7 @@ pub(crate) async fn heads(inner: &Inner, logs: &[LogId], deadline: Instant) -> R
     logs.iter().zip(answers).map(head).collect()
 }
 
-pub(crate) async fn is_past(inner: &Inner, seen: &[(LogId, Version)], deadline: Instant) -> Result<bool> {
+pub(crate) async fn is_past(inner: &Redis, seen: &[(LogId, Version)], deadline: Instant) -> Result<bool> {
     let call = |(log, _): &(LogId, Version)| {
         Call::command(Bucket::of(log), "HGET", [inner.keys.log(log), Bytes::from("v")])
     };
@@ -145,7 +145,7 @@ pub(crate) async fn is_past(inner: &Inner, seen: &[(LogId, Version)], deadline: 
 
 /// The logs of one bucket after the other, each in order of the names: a bucket's number and a name say where a listing goes on.
 pub(crate) async fn list(
-    inner: &Inner,
+    inner: &Redis,
     prefix: &LogPrefix,
     cursor: Option<Cursor>,
     limit: usize,
@@ -212,7 +212,7 @@ fn place(cursor: &Cursor) -> Result<(u16, Option<String>)> {
 }
 
 pub(crate) async fn blobs(
-    inner: &Inner,
+    inner: &Redis,
     log: &LogId,
     prefix: &str,
     deadline: Instant,

@@ -14,7 +14,7 @@ use crate::keys::{Bucket, VERSION_MAX};
 use crate::parts;
 use crate::read;
 use crate::script;
-use crate::store::Inner;
+use crate::store::Redis;
 
 /// How many commits a script sweeps, or how many bodies it drops: others wait for it.
 const AT_ONCE: usize = 1_000;
@@ -25,13 +25,13 @@ fn unreadable(doing: &'static str) -> Error {
     Fault::answer().writing(doing, false)
 }
 
-async fn write_one(inner: &Inner, call: Call, doing: &'static str, deadline: Instant) -> Result<Value> {
+async fn write_one(inner: &Redis, call: Call, doing: &'static str, deadline: Instant) -> Result<Value> {
     let answer = inner.write(&[call], deadline).await.pop();
     let answer = answer.ok_or_else(|| unreadable(doing))?;
     answer.value.map_err(|fault| fault.writing(doing, answer.in_doubt))
 }
 
-pub(crate) async fn close(inner: &Inner, log: &LogId, through: Version, deadline: Instant) -> Result<()> {
+pub(crate) async fn close(inner: &Redis, log: &LogId, through: Version, deadline: Instant) -> Result<()> {
     const DOING: &str = "closing a log";
     if through.0 >= VERSION_MAX {
         let head = read::heads(inner, std::slice::from_ref(log), deadline).await?;
@@ -50,7 +50,7 @@ pub(crate) async fn close(inner: &Inner, log: &LogId, through: Version, deadline
     }
 }
 
-pub(crate) async fn sweep(inner: &Inner, log: &LogId) -> Result<Swept> {
+pub(crate) async fn sweep(inner: &Redis, log: &LogId) -> Result<Swept> {
     const DOING: &str = "sweeping a log";
     let (bucket, mut swept, mut names) = (Bucket::of(log), Swept::default(), Vec::<Bytes>::new());
     loop {
@@ -84,14 +84,14 @@ fn named(values: impl Iterator<Item = Value>, doing: &'static str) -> Result<Vec
 }
 
 /// The key of the log, and those of the parts of these names.
-fn with_parts(inner: &Inner, log: &LogId, names: &[Bytes]) -> Vec<Bytes> {
+fn with_parts(inner: &Redis, log: &LogId, names: &[Bytes]) -> Vec<Bytes> {
     let bucket = Bucket::of(log);
     let parts = names.iter().map(|name| inner.keys.large(bucket, &String::from_utf8_lossy(name)));
     std::iter::once(inner.keys.log(log)).chain(parts).collect()
 }
 
 pub(crate) async fn drop_bodies(
-    inner: &Inner,
+    inner: &Redis,
     log: &LogId,
     versions: &[Version],
     deadline: Instant,
@@ -121,7 +121,7 @@ pub(crate) async fn drop_bodies(
     Ok(())
 }
 
-pub(crate) async fn put_blob(inner: &Inner, blob: &BlobId, bytes: &Bytes, deadline: Instant) -> Result<bool> {
+pub(crate) async fn put_blob(inner: &Redis, blob: &BlobId, bytes: &Bytes, deadline: Instant) -> Result<bool> {
     const DOING: &str = "writing a blob";
     let (log, bucket, nonce) = (blob.log(), Bucket::of(blob.log()), parts::nonce());
     parts::stage(inner, bucket, &nonce, bytes, DOING, deadline).await?;
@@ -144,7 +144,7 @@ pub(crate) async fn put_blob(inner: &Inner, blob: &BlobId, bytes: &Bytes, deadli
     }
 }
 
-pub(crate) async fn delete_blob(inner: &Inner, blob: &BlobId, deadline: Instant) -> Result<()> {
+pub(crate) async fn delete_blob(inner: &Redis, blob: &BlobId, deadline: Instant) -> Result<()> {
     let keys = [inner.keys.blob(blob), inner.keys.blobs(blob.log())];
     let name = Bytes::copy_from_slice(blob.name().as_bytes());
     let call = Call::script(Bucket::of(blob.log()), &script::DELETE_BLOB, keys, [name]);

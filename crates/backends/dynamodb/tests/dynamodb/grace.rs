@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use icecore_conformance::commits::{append, create, create_in, ends, log, numbered, one, page, run};
 use icecore_conformance::{Ending, Told};
-use icecore_dynamodb::{Access, Clocks, DynamoStore, Settings};
+use icecore_dynamodb::{Access, Clocks, DynamoDb, DynamoStore, Settings};
 use icecore_log::backend::Depth;
 use icecore_log::{Backend, Clock, ErrorKind, Mode, Timestamp, Version};
 use icecore_services::dynamodb::Table;
@@ -38,7 +38,7 @@ async fn writer(url: &str) -> (Front, [Arc<Hand>; 2], Arc<DynamoStore>) {
     let hands = [Arc::new(Hand::default()), Arc::new(Hand::default())];
     let mut settings = Settings::parse(&format!("{}&grace_s=300", front.url())).unwrap();
     settings.clocks = Clocks { wall: Arc::clone(&hands[0]) as _, boot: Arc::clone(&hands[1]) as _ };
-    (front, hands, Arc::new(DynamoStore::open(settings, Access::ReadWrite).await.unwrap()))
+    (front, hands, Arc::new(DynamoDb::open(settings, Access::ReadWrite).await.unwrap()))
 }
 
 /// A writer that was stopped for longer than half of the time of grace finds its slot empty because it was deleted: it acknowledges nothing.

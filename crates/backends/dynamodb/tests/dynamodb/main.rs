@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use icecore_dynamodb::{Access, DynamoStore, Settings};
+use icecore_dynamodb::{Access, DynamoDb, DynamoStore, Settings};
 use icecore_log::{Backend, Result};
 use icecore_services::dynamodb::Table;
 
@@ -51,7 +51,7 @@ mod without_grace {
 }
 
 async fn store(url: &str) -> Result<DynamoStore> {
-    DynamoStore::open(Settings::parse(url)?, Access::ReadWrite).await
+    DynamoDb::open(Settings::parse(url)?, Access::ReadWrite).await
 }
 
 fn open_at(url: String) -> BoxFuture<'static, Result<Arc<dyn Backend>>> {

@@ -2,7 +2,7 @@
 
 use icecore_conformance::Told;
 use icecore_conformance::commits::{append, create, log, noise, numbered, one, page};
-use icecore_dynamodb::{Access, DynamoStore, Settings};
+use icecore_dynamodb::{Access, DynamoDb, DynamoStore, Settings};
 use icecore_log::backend::Depth;
 use icecore_log::{
     Backend, BlobId, Durability, Error, ErrorKind, LogPrefix, PageLimit, StoredCommit, Version,
@@ -18,7 +18,7 @@ async fn refused(url: &str) -> Error {
 }
 
 async fn read_only(url: &str) -> Result<DynamoStore, Error> {
-    DynamoStore::open(Settings::parse(url).unwrap(), Access::ReadOnly).await
+    DynamoDb::open(Settings::parse(url).unwrap(), Access::ReadOnly).await
 }
 
 #[tokio::test]

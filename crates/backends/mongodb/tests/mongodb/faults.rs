@@ -7,7 +7,7 @@ use icecore_conformance::commits::{append, create, create_in, ends, head, log, n
 use icecore_conformance::{Ending, Told};
 use icecore_log::backend::{Depth, Swept};
 use icecore_log::{Backend, ErrorKind, LogId, Mode, Version};
-use icecore_mongodb::{Access, MongoStore, Settings};
+use icecore_mongodb::{Access, MongoDb, MongoStore, Settings};
 use icecore_services::mongodb::Database;
 use icecore_services::proxy::{Flow, Proxy, Way};
 
@@ -92,7 +92,7 @@ async fn a_writer_that_stalled_while_its_slot_was_closed_and_swept_wins_nothing(
     let open = |url: String| async move {
         let mut settings = Settings::parse(&url).unwrap();
         settings.grace = grace;
-        Arc::new(MongoStore::open(settings, Access::ReadWrite).await.unwrap())
+        Arc::new(MongoDb::open(settings, Access::ReadWrite).await.unwrap())
     };
     let (writer, other) = (open(through).await, open(database.url()).await);
     let log = log("s-1");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use icecore_log::{Backend, Result};
-use icecore_mongodb::{Access, MongoStore, Settings};
+use icecore_mongodb::{Access, MongoDb, MongoStore, Settings};
 use icecore_services::mongodb::Database;
 
 /// In a replica set of one.
@@ -46,13 +46,13 @@ fn database() -> Database {
 }
 
 async fn store(url: &str) -> Result<MongoStore> {
-    MongoStore::open(Settings::parse(url)?, Access::ReadWrite).await
+    MongoDb::open(Settings::parse(url)?, Access::ReadWrite).await
 }
 
 async fn open_at(url: String, set: fn(&mut Settings)) -> Result<Arc<dyn Backend>> {
     let mut settings = Settings::parse(&url)?;
     set(&mut settings);
-    Ok(Arc::new(MongoStore::open(settings, Access::ReadWrite).await?))
+    Ok(Arc::new(MongoDb::open(settings, Access::ReadWrite).await?))
 }
 
 /// The guard of a hung test, and no measure.

@@ -4,7 +4,7 @@ use icecore_conformance::commits::{append, commit, create, create_in, log, noise
 use icecore_conformance::{Ending, Told};
 use icecore_log::backend::{Depth, Swept};
 use icecore_log::{Backend, BlobId, ErrorKind, Mode, Version};
-use icecore_mongodb::{Access, MongoStore, Settings};
+use icecore_mongodb::{Access, MongoDb, Settings};
 use icecore_services::mongodb::Database;
 use mongodb::bson::{Document, doc};
 use mongodb::options::Collation;
@@ -16,7 +16,7 @@ async fn raw(database: &Database) -> mongodb::Database {
 }
 
 async fn refused(url: &str, access: Access) -> ErrorKind {
-    MongoStore::open(Settings::parse(url).unwrap(), access).await.unwrap_err().kind()
+    MongoDb::open(Settings::parse(url).unwrap(), access).await.unwrap_err().kind()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -30,7 +30,7 @@ async fn what_is_no_store_or_another_is_told() {
     );
 
     store(&database.url()).await.unwrap().shut_down().await.unwrap();
-    let reader = MongoStore::open(Settings::parse(&database.url()).unwrap(), Access::ReadOnly).await.unwrap();
+    let reader = MongoDb::open(Settings::parse(&database.url()).unwrap(), Access::ReadOnly).await.unwrap();
     assert_eq!(create(&reader, run(&log("s-1"), 1..=1, 0)).await, Told::failed(ErrorKind::Refused));
     for format in ["icecore mongodb 2", "something"] {
         let stores = raw(&database).await.collection::<Document>("icecore_store");
@@ -95,7 +95,7 @@ async fn bodies_of_many_megabytes_are_whole_and_go_with_their_commits() {
     store.close(&log, Version(3)).await.unwrap();
     let mut settings = Settings::parse(&database.url()).unwrap();
     settings.grace = std::time::Duration::ZERO;
-    let sweeper = MongoStore::open(settings, Access::ReadWrite).await.unwrap();
+    let sweeper = MongoDb::open(settings, Access::ReadWrite).await.unwrap();
     let bytes =
         ours.commits.iter().take(3).map(|commit| commit.header.len()).sum::<usize>() + sizes[0] + sizes[2];
     assert_eq!(sweeper.sweep(&log).await.unwrap(), Swept { commits: 3, bytes: bytes as u64 });

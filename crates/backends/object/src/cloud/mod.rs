@@ -18,7 +18,7 @@ use object_store::{
 };
 
 use crate::bucket::{Bucket, Fault, FaultKind, Folders, Listed, Object};
-use crate::store::{BucketStore, Settings};
+use crate::store::{BucketStore, Objects, Settings};
 
 /// Objects that one listing may have, on all systems.
 const LISTED_MAX: usize = 1_000;
@@ -55,11 +55,11 @@ impl fmt::Debug for Cloud {
 /// What a URL leaves out comes from the environment: `AWS_…`, `GOOGLE_…`, `AZURE_…`. Secrets belong there.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`](icecore_log::ErrorKind::Invalid) if it cannot be read, without showing any of its values; else as [`BucketStore::open`].
+/// [`ErrorKind::Invalid`](icecore_log::ErrorKind::Invalid) if it cannot be read, without showing any of its values; else as [`Objects::open`].
 pub async fn open(url: &str, access: Access) -> IcecoreResult<BucketStore> {
     let (cloud, settings) = config::parse(url)?;
     let place = settings.facts.clone();
-    let opened = BucketStore::open(Arc::new(cloud), access, settings).await;
+    let opened = Objects::open(Arc::new(cloud), access, settings).await;
     opened.map_err(|error| {
         let said = |name| place.iter().find(|(fact, _)| fact == name).map_or("", |(_, value)| value.as_str());
         error.with("bucket", said("bucket")).with("prefix", said("prefix")).with("endpoint", said("endpoint"))

@@ -13,7 +13,7 @@ use icecore_conformance::{Ending, Told};
 use icecore_log::backend::Depth;
 use icecore_log::{Access, Backend, Durability, ErrorKind, PageLimit, Version};
 use icecore_object::bucket::{Fault, FaultKind, Folders, Listed, Object};
-use icecore_object::{Bucket, BucketStore, Directory, Settings};
+use icecore_object::{Bucket, BucketStore, Directory, Objects, Settings};
 
 use crate::support::{Call, Handle, Rule, Twist, World, slot};
 
@@ -87,7 +87,7 @@ async fn liar(world: &World, set: impl FnOnce(&mut Settings)) -> (Arc<BucketStor
     let bucket = Liar(Directory::new(world.path("")).unwrap(), Arc::clone(&lies));
     let mut settings = Settings::new("directory", Durability::Disk);
     set(&mut settings);
-    let store = BucketStore::open(Arc::new(bucket), Access::ReadWrite, settings).await.unwrap();
+    let store = Objects::open(Arc::new(bucket), Access::ReadWrite, settings).await.unwrap();
     (Arc::new(store), lies)
 }
 
@@ -383,17 +383,19 @@ async fn dropping_many_bodies_comes_to_an_end() {
     bucket.take();
     let versions: Vec<Version> = (1..=300).map(Version).collect();
 
-    let mut tries = 0;
+    // However slow the machine is, a try goes on where the one before was cut off: five in a row that drop nothing do not.
+    let (mut tries, mut idle, mut dropped) = (1, 0, 0);
     while store.drop_bodies(&log, &versions).await.is_err() {
         tries += 1;
+        idle = if bucket.count(Call::Replace) > dropped { 0 } else { idle + 1 };
+        dropped = bucket.count(Call::Replace);
         assert!(
-            tries < 5,
-            "{} listings and {} replacements, and nothing was dropped",
-            bucket.count(Call::List),
-            bucket.count(Call::Replace)
+            idle < 5,
+            "{} listings and {dropped} replacements in {tries} tries",
+            bucket.count(Call::List)
         );
     }
-    assert!(bucket.count(Call::List) < 20, "{} listings", bucket.count(Call::List));
+    assert!(bucket.count(Call::List) <= 2 * tries, "{} listings in {tries} tries", bucket.count(Call::List));
 }
 
 /// S3 answers 409 where two requests meet, and neither need be carried out: "there is one" is then not so.

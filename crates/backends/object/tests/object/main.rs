@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use icecore_log::{Access, Backend, Durability, Result};
-use icecore_object::{BucketStore, Directory, Settings};
+use icecore_object::{Directory, Objects, Settings};
 use tempfile::TempDir;
 
 mod closing;
@@ -54,6 +54,6 @@ fn in_directory(folder: &TempDir, set: fn(&mut Settings)) -> BoxFuture<'static, 
     let bucket = Arc::new(Directory::new(folder.path()).unwrap());
     let mut settings = Settings::new("directory", Durability::Disk);
     set(&mut settings);
-    async move { Ok(Arc::new(BucketStore::open(bucket, Access::ReadWrite, settings).await?) as Arc<dyn Backend>) }
+    async move { Ok(Arc::new(Objects::open(bucket, Access::ReadWrite, settings).await?) as Arc<dyn Backend>) }
         .boxed()
 }

@@ -8,13 +8,13 @@ use icecore_conformance::Told;
 use icecore_conformance::commits::{append, create, ends, log, page, run};
 use icecore_log::backend::Depth;
 use icecore_log::{Access, Backend, Error, ErrorKind, Version};
-use icecore_object::BucketStore;
+use icecore_object::Objects;
 
 use crate::faults::SHORT;
 use crate::support::{Between, Call, Rule, Twist, World, settings};
 
 async fn refusal(bucket: Arc<Between>) -> Error {
-    BucketStore::open(bucket, Access::ReadWrite, settings()).await.unwrap_err()
+    Objects::open(bucket, Access::ReadWrite, settings()).await.unwrap_err()
 }
 
 /// Contract 1 rests on it, and so it is tried.
@@ -38,7 +38,7 @@ async fn a_bucket_that_ignores_conditions_is_refused_by_name() {
         for _ in 0..20 {
             let bucket = world.bucket();
             bucket.plan(rule.clone());
-            match BucketStore::open(bucket, Access::ReadWrite, settings()).await {
+            match Objects::open(bucket, Access::ReadWrite, settings()).await {
                 Ok(_) => {}
                 Err(error) => errors.push(error),
             }
@@ -80,7 +80,7 @@ async fn a_later_format_and_another_programs_object_are_refused_and_left_alone()
             let bucket = world.bucket();
             fs::write(world.path("store"), found).unwrap();
 
-            let error = BucketStore::open(Arc::clone(&bucket) as _, access, settings()).await.unwrap_err();
+            let error = Objects::open(Arc::clone(&bucket) as _, access, settings()).await.unwrap_err();
 
             assert_eq!(error.kind(), ErrorKind::Refused, "{found}");
             assert!(error.to_string().contains(named), "{found}: {error}");
@@ -95,7 +95,7 @@ async fn a_later_format_and_another_programs_object_are_refused_and_left_alone()
 async fn a_store_to_be_read_is_not_made_and_is_not_written() {
     let world = World::new();
     let bucket = world.bucket();
-    let open = || BucketStore::open(Arc::clone(&bucket) as _, Access::ReadOnly, settings());
+    let open = || Objects::open(Arc::clone(&bucket) as _, Access::ReadOnly, settings());
     assert_eq!(open().await.unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(bucket.take_kinds(), [Call::Get]);
     let writer = world.handle().await;
@@ -131,7 +131,7 @@ async fn a_bucket_that_does_not_answer_is_unavailable_in_time() {
             settings.timeout = SHORT;
             let started = Instant::now();
 
-            let error = BucketStore::open(bucket, Access::ReadWrite, settings).await.unwrap_err();
+            let error = Objects::open(bucket, Access::ReadWrite, settings).await.unwrap_err();
 
             assert_eq!(error.kind(), ErrorKind::Unavailable, "{call:?} {twist:?}: {error}");
             assert!(started.elapsed() < 20 * SHORT, "{call:?} {twist:?}: {:?}", started.elapsed());
@@ -145,7 +145,7 @@ async fn racing_openers_and_a_lost_answer_make_one_store() {
     let world = World::new();
     let bucket = world.bucket();
     bucket.plan(Rule::new(Call::Create, Twist::LoseAnswer).within("store"));
-    if let Err(error) = BucketStore::open(bucket, Access::ReadWrite, settings()).await {
+    if let Err(error) = Objects::open(bucket, Access::ReadWrite, settings()).await {
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     }
 
@@ -163,7 +163,7 @@ async fn an_opener_that_met_another_is_not_told_that_the_place_holds_something_e
     let bucket = world.bucket();
     bucket.plan(Rule::new(Call::Create, Twist::Conflict).within("store").times(2));
 
-    if let Err(error) = BucketStore::open(bucket, Access::ReadWrite, settings()).await {
+    if let Err(error) = Objects::open(bucket, Access::ReadWrite, settings()).await {
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     }
 }

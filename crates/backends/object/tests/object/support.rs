@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use icecore_log::{Access, Clock, Durability, LogId, Result, Timestamp};
 use icecore_object::bucket::{Fault, FaultKind, Folders, Listed, Object};
-use icecore_object::{Bucket, BucketStore, Clocks, Directory, Settings};
+use icecore_object::{Bucket, BucketStore, Clocks, Directory, Objects, Settings};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -65,14 +65,14 @@ impl World {
         let mut settings = settings();
         settings.clocks = hands.clocks();
         set(&mut settings);
-        let store = BucketStore::open(Arc::clone(&bucket) as _, Access::ReadWrite, settings).await.unwrap();
+        let store = Objects::open(Arc::clone(&bucket) as _, Access::ReadWrite, settings).await.unwrap();
         bucket.take();
         Handle { store: Arc::new(store), bucket, hands }
     }
 
     /// One that only reads, and knows nothing yet.
     pub async fn reader(&self) -> BucketStore {
-        BucketStore::open(self.bucket(), Access::ReadOnly, settings()).await.unwrap()
+        Objects::open(self.bucket(), Access::ReadOnly, settings()).await.unwrap()
     }
 
     /// The store's own clock goes on.

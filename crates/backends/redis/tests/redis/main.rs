@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use icecore_log::{Backend, Result};
-use icecore_redis::{Access, RedisStore, Settings};
+use icecore_redis::{Access, Redis, RedisStore, Settings};
 use icecore_services::redis::Prefix;
 
 mod conformance {
@@ -33,7 +33,7 @@ fn prefix() -> Prefix {
 }
 
 async fn store(url: &str) -> Result<RedisStore> {
-    RedisStore::open(Settings::parse(url)?, Access::ReadWrite).await
+    Redis::open(Settings::parse(url)?, Access::ReadWrite).await
 }
 
 async fn open_at(url: String) -> Result<Arc<dyn Backend>> {

@@ -4,7 +4,7 @@ use icecore_conformance::Told;
 use icecore_conformance::commits::{append, create, log, noise, numbered, one, page};
 use icecore_log::backend::Depth;
 use icecore_log::{Backend, Durability, ErrorKind, StoredCommit, Version};
-use icecore_redis::{Access, RedisStore, Settings};
+use icecore_redis::{Access, Redis, Settings};
 use icecore_services::redis::Server;
 
 use crate::{prefix, store};
@@ -79,7 +79,7 @@ async fn a_place_that_holds_something_else_is_refused() {
         assert!(told.to_string().contains(advice), "{told}");
     }
     let other = format!("{}?prefix=other", server.url());
-    let read_only = |url: &str| RedisStore::open(Settings::parse(url).unwrap(), Access::ReadOnly);
+    let read_only = |url: &str| Redis::open(Settings::parse(url).unwrap(), Access::ReadOnly);
     assert_eq!(read_only(&other).await.unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(server.ask(&["KEYS", "other*"]).unwrap(), "", "looking makes nothing");
     let store = store(&other).await.unwrap();

@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 pub use icecore_log::Access;
 use icecore_log::{BlobId, Error, ErrorKind, LogId, PageLimit, Result, Version};
+use icecore_remote::Handle;
 use sqlx::mysql::{MySqlConnectOptions, MySqlRow};
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 use tokio::time::Instant;
@@ -35,12 +36,12 @@ use crate::server::pool::{Pool, Purpose, Session};
 use crate::server::rows::{self, Row};
 use crate::server::statement::{Statement, query};
 use crate::server::writer::Part;
-use crate::server::{Dialect, Done, OPENING, ServerStore};
+use crate::server::{Dialect, Done, OPENING, Server};
 pub use config::Settings;
 use writer::bind_names;
 
 /// A [`Backend`](icecore_log::Backend) in a database of MySQL or MariaDB.
-pub type MySqlStore = ServerStore<MySql>;
+pub type MySqlStore = Handle<Server<MySql>>;
 
 /// What is MySQL's and MariaDB's own.
 #[derive(Debug)]
@@ -58,14 +59,14 @@ const STATEMENT_BYTES_MAX: usize = 32 << 20;
 /// As on PostgreSQL.
 const COMMIT_BYTES_MAX: usize = 80 << 20;
 
-impl MySqlStore {
+impl MySql {
     /// Opens the store in a database. To write: makes its tables if they are not there.
     ///
     /// # Errors
     /// [`Refused`](ErrorKind::Refused) if the user or the password is refused, the user lacks a right, the server is a replica or too old, or the
     /// tables are of something else or of a later format; [`NotFound`](ErrorKind::NotFound) if there is no such database, or no store in it to
     /// be read; [`Unavailable`](ErrorKind::Unavailable) if the server is not there, or does not answer in [`Bounds::timeout`].
-    pub async fn open(settings: Settings, access: Access) -> Result<Self> {
+    pub async fn open(settings: Settings, access: Access) -> Result<MySqlStore> {
         let deadline = Instant::now() + settings.bounds.timeout;
         let connect = &settings.connect;
         let prepared = Self::prepare(&settings, access, deadline).await;
@@ -77,7 +78,7 @@ impl MySqlStore {
             ("durability_found", found.to_string()),
             ("conditional_writes", "hold: a primary key decides".to_owned()),
         ];
-        Ok(Self::new(pool, settings.bounds, access, found.durability(), facts))
+        Ok(Server::handle(pool, settings.bounds, access, found.durability(), facts))
     }
 
     async fn prepare(

@@ -31,6 +31,7 @@ use std::time::Duration;
 
 pub use icecore_log::Access;
 use icecore_log::{BlobId, Durability, LogId, PageLimit, Result, Version};
+use icecore_remote::Handle;
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::time::Instant;
@@ -42,13 +43,13 @@ use crate::server::pool::{Pool, Purpose, Session};
 use crate::server::rows::{self, PART_BYTES, Row};
 use crate::server::statement::{Statement, query};
 use crate::server::writer::Part;
-use crate::server::{Dialect, Done, OPENING, ServerStore};
+use crate::server::{Dialect, Done, OPENING, Server};
 use config::Found;
 pub use config::Settings;
 use notices::Listener;
 
 /// A [`Backend`](icecore_log::Backend) in a PostgreSQL database.
-pub type PostgresStore = ServerStore<Postgres>;
+pub type PostgresStore = Handle<Server<Postgres>>;
 
 /// What is PostgreSQL's own.
 #[derive(Debug)]
@@ -112,7 +113,7 @@ fn quoted(name: &str, value: &str) -> String {
     if name == "search_path" { value.to_owned() } else { format!("'{value}'") }
 }
 
-impl PostgresStore {
+impl Postgres {
     /// Opens the store in a schema. To write: makes the schema and its tables if they are not there.
     ///
     /// # Errors
@@ -120,7 +121,7 @@ impl PostgresStore {
     /// old, or the schema holds something else or a later format; [`NotFound`](icecore_log::ErrorKind::NotFound) if there is no such database, or no
     /// store in it to be read; [`Unavailable`](icecore_log::ErrorKind::Unavailable) if the server is not there, or does not answer in
     /// [`Bounds::timeout`].
-    pub async fn open(mut settings: Settings, access: Access) -> Result<Self> {
+    pub async fn open(mut settings: Settings, access: Access) -> Result<PostgresStore> {
         let deadline = Instant::now() + settings.bounds.timeout;
         let facts = |fault: Fault, settings: &Settings| {
             fault.told(OPENING).with("host", settings.connect.get_host()).with("schema", &settings.schema)
@@ -143,7 +144,7 @@ impl PostgresStore {
             ("durability_found", found.to_string()),
             ("conditional_writes", "hold: a primary key decides".to_owned()),
         ];
-        Ok(Self::new(pool, settings.bounds, access, durability, facts))
+        Ok(Server::handle(pool, settings.bounds, access, durability, facts))
     }
 
     fn pool(

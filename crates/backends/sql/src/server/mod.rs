@@ -18,15 +18,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use icecore_log::backend::{BlobInfo, Depth, Examination};
 use icecore_log::{
-    Access, Backend, BlobId, Capabilities, Created, Cursor, Durability, Error, ErrorKind, Head, LogId,
-    LogPage, LogPrefix, Mode, Page, PageLimit, Result, Run, Swept, Version,
+    Access, BlobId, Capabilities, Created, Cursor, Durability, Error, ErrorKind, Head, LogId, LogPage,
+    LogPrefix, Mode, Page, PageLimit, Result, Run, Swept, Version,
 };
-use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use icecore_remote::{Handle, Remote};
+use tokio::time::Instant;
 
 pub use config::Bounds;
 use create::Task;
@@ -190,22 +189,20 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync + Sized + 'static {
     fn delete_blob(session: &mut Session<Self>, blob: &BlobId) -> impl Future<Output = Done<()>> + Send;
 }
 
-/// A [`Backend`] in a database server.
+/// A database server. In a [`Handle`] it is a [`Backend`](icecore_log::Backend).
 #[expect(private_bounds, reason = "the dialects are those of this crate")]
-pub struct ServerStore<D: Dialect> {
+pub struct Server<D: Dialect> {
     pool: Arc<Pool<D>>,
     bounds: Bounds,
     access: Access,
     durability: Durability,
     /// What is known since it was opened.
     facts: Vec<(&'static str, String)>,
-    /// Tells waiters of this handle what it created, and that it was shut down.
-    changes: watch::Sender<u64>,
 }
 
-impl<D: Dialect> fmt::Debug for ServerStore<D> {
+impl<D: Dialect> fmt::Debug for Server<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerStore")
+        f.debug_struct("Server")
             .field("system", &D::SYSTEM)
             .field("facts", &self.facts)
             .field("access", &self.access)
@@ -218,70 +215,40 @@ fn closed() -> Error {
 }
 
 #[expect(private_bounds, reason = "as above")]
-impl<D: Dialect> ServerStore<D> {
-    pub(crate) fn new(
+impl<D: Dialect> Server<D> {
+    pub(crate) fn handle(
         pool: Arc<Pool<D>>,
         bounds: Bounds,
         access: Access,
         durability: Durability,
         facts: Vec<(&'static str, String)>,
-    ) -> Self {
-        Self { pool, bounds, access, durability, facts, changes: watch::Sender::new(0) }
-    }
-
-    fn deadline(&self) -> Instant {
-        Instant::now() + self.bounds.timeout
-    }
-
-    /// Does this in a task of its own, which goes on if the caller does not wait for it.
-    async fn work<T: Send + 'static>(
-        &self,
-        doing: &'static str,
-        is_writing: bool,
-        work: impl Future<Output = Result<T, Fault>> + Send + 'static,
-    ) -> Result<T> {
-        if is_writing && self.access == Access::ReadOnly {
-            return Err(Error::new(ErrorKind::Refused, doing).advise("The store was opened only for reading"));
-        }
-        match tokio::spawn(work).await {
-            Ok(done) => done.map_err(|fault| fault.told(doing)),
-            Err(error) => {
-                let kind = if is_writing { ErrorKind::Unknown } else { ErrorKind::Unavailable };
-                Err(Error::new(kind, doing).because(error))
-            }
-        }
+    ) -> Handle<Self> {
+        Handle::new(Self { pool, bounds, access, durability, facts })
     }
 
     /// Reads with one connection. One that was cut while it was idle is no reason to fail: it is tried again.
     async fn read_with<T, W>(
         &self,
         doing: &'static str,
-        work: impl Fn(Session<D>) -> W + Send + Sync + 'static,
+        deadline: Instant,
+        work: impl Fn(Session<D>) -> W,
     ) -> Result<T>
     where
-        T: Send + 'static,
-        W: Future<Output = Result<T, Fault>> + Send,
+        W: Future<Output = Done<T>>,
     {
-        let (pool, deadline) = (Arc::clone(&self.pool), self.deadline());
-        let task = async move {
-            let done = work(pool.session(Purpose::Reading, deadline).await?).await;
-            match done {
-                Err(Fault::Before(_)) if Instant::now() < deadline => {
-                    work(pool.session(Purpose::Reading, deadline).await?).await
-                }
-                done => done,
+        let session = || self.pool.session(Purpose::Reading, deadline);
+        let tried = async { work(session().await?).await };
+        let done = match tried.await {
+            Err(Fault::Before(_)) if Instant::now() < deadline => {
+                async { work(session().await?).await }.await
             }
+            done => done,
         };
-        self.work(doing, false, task).await
-    }
-
-    fn changed(&self) {
-        self.changes.send_modify(|count| *count += 1);
+        done.map_err(|fault| fault.told(doing))
     }
 }
 
-#[async_trait]
-impl<D: Dialect> Backend for ServerStore<D> {
+impl<D: Dialect> Remote for Server<D> {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             system: D::SYSTEM,
@@ -296,126 +263,111 @@ impl<D: Dialect> Backend for ServerStore<D> {
         }
     }
 
-    async fn create(&self, runs: Vec<Run>, mode: Mode) -> Vec<Created> {
-        let (pool, deadline, count) = (Arc::clone(&self.pool), self.deadline(), runs.len());
-        let work = async move { Ok(create::create(&pool, &runs, mode, deadline).await) };
-        let answers = self.work("creating a commit", true, work).await;
-        self.changed();
-        answers.unwrap_or_else(|error| (0..count).map(|_| Created::failed(error.clone())).collect())
+    fn timeout(&self) -> Duration {
+        self.bounds.timeout
     }
 
-    async fn read(&self, log: &LogId, from: Version, limit: PageLimit) -> Result<Page> {
-        let log = log.clone();
-        self.read_with("reading a log", move |mut session| {
-            let log = log.clone();
-            async move { read::page(&mut session, &log, from, limit).await }
+    fn looks(&self) -> (Duration, Duration) {
+        (self.bounds.look_every, self.bounds.look_every)
+    }
+
+    async fn create(&self, runs: Vec<Run>, mode: Mode, deadline: Instant) -> Vec<Created> {
+        create::create(&self.pool, &runs, mode, deadline).await
+    }
+
+    async fn read(&self, log: &LogId, from: Version, limit: PageLimit, deadline: Instant) -> Result<Page> {
+        self.read_with("reading a log", deadline, move |mut session| async move {
+            read::page(&mut session, log, from, limit).await
         })
         .await
     }
 
-    async fn heads(&self, logs: &[LogId]) -> Result<Vec<Option<Head>>> {
-        let logs: Arc<[LogId]> = logs.into();
-        self.read_with("reading heads", move |mut session| {
-            let logs = Arc::clone(&logs);
-            async move { read::heads(&mut session, &logs).await }
+    async fn heads(&self, logs: &[LogId], deadline: Instant) -> Result<Vec<Option<Head>>> {
+        self.read_with("reading heads", deadline, move |mut session| async move {
+            read::heads(&mut session, logs).await
         })
         .await
     }
 
-    async fn logs(&self, prefix: &LogPrefix, cursor: Option<Cursor>, limit: usize) -> Result<LogPage> {
-        let prefix = prefix.clone();
-        self.read_with("listing logs", move |mut session| {
-            let (prefix, cursor) = (prefix.clone(), cursor.clone());
-            async move { read::list(&mut session, &prefix, cursor, limit).await }
+    async fn is_past(&self, seen: &[(LogId, Version)], deadline: Instant) -> Result<bool> {
+        self.read_with(
+            "waiting",
+            deadline,
+            move |mut session| async move { D::is_past(&mut session, seen).await },
+        )
+        .await
+    }
+
+    async fn logs(
+        &self,
+        prefix: &LogPrefix,
+        cursor: Option<Cursor>,
+        limit: usize,
+        deadline: Instant,
+    ) -> Result<LogPage> {
+        self.read_with("listing logs", deadline, move |mut session| {
+            let cursor = cursor.clone();
+            async move { read::list(&mut session, prefix, cursor, limit).await }
         })
         .await
     }
 
-    async fn close(&self, log: &LogId, through: Version) -> Result<()> {
-        let (pool, deadline, log) = (Arc::clone(&self.pool), self.deadline(), log.clone());
-        let work = async move { D::close(&pool, &log, through, deadline).await };
-        self.work("closing a log", true, work).await
+    async fn close(&self, log: &LogId, through: Version, deadline: Instant) -> Result<()> {
+        D::close(&self.pool, log, through, deadline).await.map_err(|fault| fault.told("closing a log"))
     }
 
-    async fn sweep(&self, log: &LogId) -> Result<Swept> {
-        let (pool, deadline, log) = (Arc::clone(&self.pool), self.deadline(), log.clone());
-        self.work("sweeping a log", true, async move { writer::sweep(&pool, &log, deadline).await }).await
+    async fn sweep(&self, log: &LogId, deadline: Instant) -> Result<Swept> {
+        writer::sweep(&self.pool, log, deadline).await.map_err(|fault| fault.told("sweeping a log"))
     }
 
-    async fn drop_bodies(&self, log: &LogId, versions: &[Version]) -> Result<()> {
-        let (pool, deadline) = (Arc::clone(&self.pool), self.deadline());
-        let (log, versions) = (log.clone(), versions.to_vec());
-        let work = async move { writer::drop_bodies(&pool, &log, &versions, deadline).await };
-        self.work("dropping bodies", true, work).await
+    async fn drop_bodies(&self, log: &LogId, versions: &[Version], deadline: Instant) -> Result<()> {
+        let dropped = writer::drop_bodies(&self.pool, log, versions, deadline).await;
+        dropped.map_err(|fault| fault.told("dropping bodies"))
     }
 
-    async fn wait(&self, seen: &[(LogId, Version)], timeout: Duration) -> Result<()> {
-        let mut changes = self.changes.subscribe();
-        // A time that no clock can hold is as good as a day: a wait is only a hint.
-        let deadline = Instant::now() + timeout.min(Duration::from_secs(24 * 60 * 60));
-        let seen: Arc<[(LogId, Version)]> = seen.into();
-        loop {
-            changes.borrow_and_update();
-            let wanted = Arc::clone(&seen);
-            let look = self.read_with("waiting", move |mut session| {
-                let wanted = Arc::clone(&wanted);
-                async move { D::is_past(&mut session, &wanted).await }
-            });
-            if look.await? || Instant::now() >= deadline {
-                return Ok(());
-            }
-            let next = deadline.min(Instant::now() + self.bounds.look_every);
-            // What comes first: a commit of this handle, or the time to look for those of others.
-            let _ = timeout_at(next, changes.changed()).await;
-            if self.pool.is_shut_down() {
-                return Err(closed());
-            }
-        }
+    async fn put_blob(&self, blob: &BlobId, bytes: Bytes, deadline: Instant) -> Result<bool> {
+        let put = writer::put_blob(&self.pool, blob, &bytes, deadline).await;
+        put.map_err(|fault| fault.told("writing a blob"))
     }
 
-    async fn put_blob(&self, blob: &BlobId, bytes: Bytes) -> Result<bool> {
-        let (pool, deadline, blob) = (Arc::clone(&self.pool), self.deadline(), blob.clone());
-        let work = async move { writer::put_blob(&pool, &blob, &bytes, deadline).await };
-        self.work("writing a blob", true, work).await
-    }
-
-    async fn get_blob(&self, blob: &BlobId, range: Option<Range<u64>>) -> Result<Option<Bytes>> {
-        let blob = blob.clone();
-        self.read_with("reading a blob", move |mut session| {
-            let (blob, range) = (blob.clone(), range.clone());
-            async move { read::blob(&mut session, &blob, range).await }
+    async fn get_blob(
+        &self,
+        blob: &BlobId,
+        range: Option<Range<u64>>,
+        deadline: Instant,
+    ) -> Result<Option<Bytes>> {
+        self.read_with("reading a blob", deadline, move |mut session| {
+            let range = range.clone();
+            async move { read::blob(&mut session, blob, range).await }
         })
         .await
     }
 
-    async fn list_blobs(&self, log: &LogId, prefix: &str) -> Result<Vec<BlobInfo>> {
-        let (log, prefix) = (log.clone(), prefix.to_owned());
-        self.read_with("listing blobs", move |mut session| {
-            let (log, prefix) = (log.clone(), prefix.clone());
-            async move { read::blobs(&mut session, &log, &prefix).await }
+    async fn list_blobs(&self, log: &LogId, prefix: &str, deadline: Instant) -> Result<Vec<BlobInfo>> {
+        self.read_with("listing blobs", deadline, move |mut session| async move {
+            read::blobs(&mut session, log, prefix).await
         })
         .await
     }
 
-    async fn delete_blob(&self, blob: &BlobId) -> Result<()> {
-        let (pool, deadline, blob) = (Arc::clone(&self.pool), self.deadline(), blob.clone());
-        let work = async move { writer::delete_blob(&pool, &blob, deadline).await };
-        self.work("deleting a blob", true, work).await
+    async fn delete_blob(&self, blob: &BlobId, deadline: Instant) -> Result<()> {
+        let deleted = writer::delete_blob(&self.pool, blob, deadline).await;
+        deleted.map_err(|fault| fault.told("deleting a blob"))
     }
 
     async fn examine(&self, depth: Depth) -> Result<Examination> {
-        let read = self.read_with("examining a store", move |mut session| async move {
-            read::examine(&mut session, depth).await
-        });
-        let mut examination = read.await?;
+        let deadline = Instant::now() + self.bounds.timeout;
+        let mut examination = self
+            .read_with("examining a store", deadline, move |mut session| async move {
+                read::examine(&mut session, depth).await
+            })
+            .await?;
         let facts = self.facts.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
         examination.facts.extend(facts);
         Ok(examination)
     }
 
-    async fn shut_down(&self) -> Result<()> {
-        self.pool.shut_down(self.deadline()).await;
-        self.changed();
-        Ok(())
+    async fn end(&self, deadline: Instant) {
+        self.pool.shut_down(deadline).await;
     }
 }

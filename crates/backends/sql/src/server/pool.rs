@@ -58,10 +58,6 @@ impl<D: Dialect> Pool<D> {
         lock(&self.idle).connections.append(&mut lock(&first.idle).connections);
     }
 
-    pub fn is_shut_down(&self) -> bool {
-        lock(&self.idle).is_shut_down
-    }
-
     /// Waits for a connection, or makes one.
     pub async fn session(self: &Arc<Self>, purpose: Purpose, deadline: Instant) -> Result<Session<D>, Fault> {
         let room = match purpose {

@@ -14,8 +14,8 @@ use std::time::Duration;
 use icecore_log::{Backend, Result};
 use icecore_services::mariadb::{Database, Server, sql};
 use icecore_services::proxy::{Flow, Proxy, Way};
-use icecore_sql::MySqlStore as Store;
 use icecore_sql::mysql::{Access, Settings};
+use icecore_sql::{MySql, MySqlStore as Store};
 
 mod conformance {
     use icecore_conformance::Place;
@@ -36,7 +36,7 @@ fn database() -> Database {
 }
 
 async fn store(url: &str) -> Result<Store> {
-    Store::open(Settings::parse(url)?, Access::ReadWrite).await
+    MySql::open(Settings::parse(url)?, Access::ReadWrite).await
 }
 
 async fn open_at(url: String) -> Result<Arc<dyn Backend>> {
@@ -55,7 +55,7 @@ async fn patient_store(url: &str) -> Arc<Store> {
 async fn store_with(url: &str, set: impl FnOnce(&mut Settings)) -> Arc<Store> {
     let mut settings = Settings::parse(url).unwrap();
     set(&mut settings);
-    Arc::new(Store::open(settings, Access::ReadWrite).await.unwrap())
+    Arc::new(MySql::open(settings, Access::ReadWrite).await.unwrap())
 }
 
 /// The guard of a hung test, and no measure.

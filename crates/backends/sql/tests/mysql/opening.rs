@@ -8,7 +8,7 @@ use icecore_conformance::{Ending, Told};
 use icecore_log::backend::Depth;
 use icecore_log::{Backend, Durability, Error, ErrorKind, LogId, Mode, PageLimit, Version};
 use icecore_services::mariadb::{Server, encoded, sql};
-use icecore_sql::MySqlStore;
+use icecore_sql::MySql;
 use icecore_sql::mysql::{Access, Settings};
 
 use crate::{database, store};
@@ -101,7 +101,7 @@ async fn a_store_that_was_made_in_part_is_made_whole() {
     drop(store(&database.url()).await.unwrap());
     sql(&database.url(), &["DELETE FROM icecore_store", "DROP TABLE icecore_blobs"]).unwrap();
     let read = Settings::parse(&database.url()).unwrap();
-    assert_eq!(MySqlStore::open(read, Access::ReadOnly).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(MySql::open(read, Access::ReadOnly).await.unwrap_err().kind(), ErrorKind::NotFound);
 
     let store = store(&database.url()).await.unwrap();
 
@@ -146,7 +146,7 @@ async fn a_later_format_is_refused() {
 #[tokio::test]
 async fn a_store_to_be_read_is_not_made_and_is_not_written() {
     let database = database();
-    let open = || MySqlStore::open(Settings::parse(&database.url()).unwrap(), Access::ReadOnly);
+    let open = || MySql::open(Settings::parse(&database.url()).unwrap(), Access::ReadOnly);
     assert_eq!(open().await.unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(sql(&database.url(), &["SHOW TABLES"]).unwrap(), "");
 
@@ -173,7 +173,7 @@ async fn a_user_without_rights_is_told_what_to_grant() {
     drop(store(&database.url()).await.unwrap());
     // To read it is enough.
     let read = Settings::parse(&format!("mysql://{user}:p@{place}")).unwrap();
-    MySqlStore::open(read, Access::ReadOnly).await.unwrap();
+    MySql::open(read, Access::ReadOnly).await.unwrap();
     sql(&database.url(), &[&format!("DROP USER {user}@'127.0.0.1'")]).unwrap();
 }
 

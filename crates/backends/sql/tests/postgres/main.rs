@@ -16,8 +16,8 @@ use std::time::Duration;
 use icecore_log::{Backend, Result};
 use icecore_services::postgres::{Database, Server, sql};
 use icecore_services::proxy::{Flow, Proxy, Way};
-use icecore_sql::PostgresStore as Store;
 use icecore_sql::postgres::{Access, Settings};
+use icecore_sql::{Postgres, PostgresStore as Store};
 
 mod conformance {
     use icecore_conformance::Place;
@@ -38,7 +38,7 @@ fn database() -> Database {
 }
 
 async fn store(url: &str) -> Result<Store> {
-    Store::open(Settings::parse(url)?, Access::ReadWrite).await
+    Postgres::open(Settings::parse(url)?, Access::ReadWrite).await
 }
 
 async fn open_at(url: String) -> Result<Arc<dyn Backend>> {
@@ -57,7 +57,7 @@ async fn patient_store(url: &str) -> Arc<Store> {
 async fn store_with(url: &str, set: impl FnOnce(&mut Settings)) -> Arc<Store> {
     let mut settings = Settings::parse(url).unwrap();
     set(&mut settings);
-    Arc::new(Store::open(settings, Access::ReadWrite).await.unwrap())
+    Arc::new(Postgres::open(settings, Access::ReadWrite).await.unwrap())
 }
 
 /// The guard of a hung test, and no measure.

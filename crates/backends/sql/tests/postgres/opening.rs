@@ -7,7 +7,7 @@ use icecore_conformance::commits::{append, log, page};
 use icecore_log::backend::Depth;
 use icecore_log::{Backend, Durability, Error, ErrorKind, Version};
 use icecore_services::postgres::{Database, PASSWORD, SECURED, Server, sql};
-use icecore_sql::PostgresStore;
+use icecore_sql::Postgres;
 use icecore_sql::postgres::{Access, Settings};
 
 use crate::{database, store};
@@ -104,7 +104,7 @@ async fn a_later_format_is_refused() {
 #[tokio::test]
 async fn a_store_to_be_read_is_not_made_and_is_not_written() {
     let database = database();
-    let open = || PostgresStore::open(Settings::parse(&database.url()).unwrap(), Access::ReadOnly);
+    let open = || Postgres::open(Settings::parse(&database.url()).unwrap(), Access::ReadOnly);
     assert_eq!(open().await.unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(
         sql(&database.url(), &["SELECT count(*) FROM pg_namespace WHERE nspname = 'icecore'"]).unwrap(),
