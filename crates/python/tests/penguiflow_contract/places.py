@@ -11,11 +11,17 @@ import secrets
 import shutil
 import tempfile
 from functools import cache
+from urllib.parse import quote
 
 import icecore
 from icecore.penguiflow import StateStore
 
-MOTO_BUCKET = "icecore-test"
+# As crates/services makes them.
+BUCKET = "icecore-test"
+AWS = "access_key_id=any&secret_access_key=any&region=us-east-1"
+# The account and the key that every Azurite has.
+AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+AZURITE = f"account_name=devstoreaccount1&access_key={quote(AZURITE_KEY, safe='')}"
 
 
 def _folder() -> str:
@@ -30,6 +36,10 @@ def _server(service: str) -> str:
     if not url:
         raise RuntimeError(f"{name} is not set: run this by `cargo xtask services`")
     return url
+
+
+def _fresh() -> str:
+    return f"contract-{secrets.token_hex(4)}"
 
 
 @cache
@@ -47,14 +57,18 @@ def _url(place: str) -> str:
         case "mysql":
             return _server("mariadb")
         case "redis":
-            return f"{_server('redis')}?prefix=contract-{secrets.token_hex(4)}"
+            return f"{_server('redis')}?prefix={_fresh()}"
         case "mongodb":
-            return _server("mongodb").replace("/?", f"/contract_{secrets.token_hex(4)}?", 1)
+            return _server("mongodb").replace("/?", f"/{_fresh()}?", 1)
         case "s3":
-            os.environ.update(AWS_ACCESS_KEY_ID="any", AWS_SECRET_ACCESS_KEY="any", AWS_REGION="us-east-1")
-            endpoint = _server("s3").replace(":", "%3A").replace("/", "%2F")
-            return f"s3://{MOTO_BUCKET}/contract-{secrets.token_hex(4)}?endpoint={endpoint}&allow_http=true"
-    raise RuntimeError(f"ICECORE_CONTRACT_PLACE={place}: memory, file, sqlite, postgres, mysql, redis, mongodb or s3")
+            return f"s3://{BUCKET}/{_fresh()}?endpoint={_server('s3')}&{AWS}"
+        case "gcs":
+            return f"gs://{BUCKET}/{_fresh()}?endpoint={_server('gcs')}&bearer_token=icecore-test-token"
+        case "azure":
+            return f"az://{BUCKET}/{_fresh()}?endpoint={_server('azure')}&{AZURITE}"
+        case "dynamodb":
+            return f"dynamodb://{_fresh()}?create=true&endpoint={_server('dynamodb')}&{AWS}"
+    raise RuntimeError(f"ICECORE_CONTRACT_PLACE={place}: there is no such place")
 
 
 @cache
