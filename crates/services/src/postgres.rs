@@ -1,4 +1,6 @@
-//! PostgreSQL: servers that last as long as a test, and databases in one that lasts as long as a run.
+//! PostgreSQL: servers that last as long as a test, alone or with two standbys; and databases in one that lasts as long as a run.
+
+mod quorum;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::Result;
 use crate::kept::{Kept, on_a_free_port};
+pub use quorum::Quorum;
 
 /// The role that must name [`PASSWORD`]; all others are trusted.
 pub const SECURED: &str = "secured";
@@ -38,7 +41,9 @@ pub fn programs() -> Result<PathBuf> {
     std::env::split_paths(&path)
         .chain(configured.map(PathBuf::from))
         .chain(debian)
-        .find(|folder| ["initdb", "postgres", "psql"].iter().all(|name| folder.join(name).is_file()))
+        .find(|folder| {
+            ["initdb", "postgres", "psql", "pg_basebackup"].iter().all(|name| folder.join(name).is_file())
+        })
         .ok_or_else(|| INSTALL.to_owned())
 }
 

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use icecore_services::guard::is_running;
-use icecore_services::postgres::{Database, Server, sql};
+use icecore_services::postgres::{Database, Quorum, Server, sql};
 
 #[test]
 fn a_server_starts_answers_and_ends_with_its_handle() {
@@ -76,4 +76,29 @@ fn a_server_ends_with_a_process_that_is_killed() {
         assert!(Instant::now() < deadline, "the server outlives the process that started it");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+#[test]
+fn of_three_servers_any_may_be_killed_and_what_two_have_is_kept() {
+    let mut set = Quorum::start().unwrap();
+    let keep = |set: &Quorum, number: u32| {
+        sql(&set.nodes[set.primary].url(), &[&format!("INSERT INTO kept VALUES ({number})")]).unwrap();
+    };
+    sql(&set.nodes[0].url(), &["CREATE TABLE kept (n int)"]).unwrap();
+    set.nodes[1].kill();
+    keep(&set, 1);
+    set.nodes[1].resume().unwrap();
+    set.until_it_streams(1).unwrap();
+
+    set.nodes[0].kill();
+    assert_ne!(set.fail_over().unwrap(), 0);
+    keep(&set, 2);
+    set.rejoin(0).unwrap();
+    keep(&set, 3);
+    let second = set.primary;
+    set.nodes[second].kill();
+    set.fail_over().unwrap();
+
+    let kept = sql(&set.nodes[set.primary].url(), &["SELECT n FROM kept ORDER BY n"]).unwrap();
+    assert_eq!(kept, "1\n2\n3");
 }
