@@ -14,7 +14,7 @@ use crate::kept::{Kept, PATIENCE, on_a_free_port};
 const SETTINGS: [&str; 3] = [
     "synchronous_standby_names=ANY 1 (node0, node1, node2)",
     "wal_keep_size=256MB",
-    "wal_receiver_timeout=2s",
+    "wal_retrieve_retry_interval=100ms",
 ];
 
 /// A primary and two standbys, of which one must have a commit before it is acknowledged.
@@ -74,7 +74,7 @@ impl Quorum {
         let next = next.ok_or("no standby runs")?;
         let other = self.standbys().into_iter().find(|node| *node != next);
         self.promote(next)?;
-        for node in other.filter(|node| self.nodes[*node].pid().is_some()) {
+        if let Some(node) = other.filter(|node| self.nodes[*node].pid().is_some()) {
             self.follow(node)?;
         }
         Ok(next)

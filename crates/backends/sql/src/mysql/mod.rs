@@ -113,10 +113,11 @@ impl Dialect for MySql {
     type Database = sqlx::MySql;
     type Row = MySqlRow;
 
-    async fn connect(&self) -> sqlx::Result<MySqlConnection> {
-        let mut connection = MySqlConnection::connect_with(&self.connect).await?;
+    async fn connect(&self) -> Done<MySqlConnection> {
+        let said = |error: sqlx::Error| Self::fault(&error, Stage::Before);
+        let mut connection = MySqlConnection::connect_with(&self.connect).await.map_err(said)?;
         let session = sqlx::raw_sql(AssertSqlSafe(self.session.as_str()));
-        sqlx::Executor::execute(&mut connection, session).await?;
+        sqlx::Executor::execute(&mut connection, session).await.map_err(said)?;
         Ok(connection)
     }
 

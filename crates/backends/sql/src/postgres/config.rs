@@ -7,6 +7,7 @@ use icecore_log::{Access, Durability, Error, ErrorKind, Result};
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{ConnectOptions, Row};
 
+use super::places::places;
 use super::{Postgres, wire};
 use crate::server::config::{self, Bounds, invalid};
 use crate::server::fault::Fault;
@@ -17,7 +18,8 @@ use crate::server::{Done, OPENING};
 /// Where a store is, and its bounds.
 #[derive(Clone)]
 pub struct Settings {
-    pub(super) connect: PgConnectOptions,
+    /// The servers, of which one is the primary.
+    pub(super) connect: Vec<PgConnectOptions>,
     /// The schema that holds the store: `icecore`. URL: `schema`.
     pub schema: String,
     /// Whether a pooler in between gives each transaction another session, as pgbouncer does: found out if it refuses what a
@@ -31,9 +33,8 @@ pub struct Settings {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
-            .field("host", &self.connect.get_host())
-            .field("port", &self.connect.get_port())
-            .field("database", &self.connect.get_database())
+            .field("hosts", &self.hosts())
+            .field("database", &self.database())
             .field("schema", &self.schema)
             .field("bounds", &self.bounds)
             .field("pgbouncer", &self.pgbouncer)
@@ -58,8 +59,9 @@ const PASSED_ON: &[&str] = &[
 ];
 
 impl Settings {
-    /// Reads a URL: `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=…`; what it leaves out comes from `PGHOST`, `PGPORT`,
-    /// `PGUSER`, `PGPASSWORD`, `PGDATABASE`, `PGSSLMODE` and `~/.pgpass`. `password_file=PATH` names a file that holds the password.
+    /// Reads a URL: `postgres://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE?schema=…`; what it leaves out comes from `PGHOST`, `PGPORT`,
+    /// `PGUSER`, `PGPASSWORD`, `PGDATABASE`, `PGSSLMODE` and `~/.pgpass`. `password_file=PATH` names a file that holds the password. Of
+    /// several hosts the primary is found out, now and after a fail-over.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] if it cannot be read; the error shows nothing of it.
@@ -68,18 +70,23 @@ impl Settings {
             return Err(invalid("A PostgreSQL store is named postgres://USER@HOST/DATABASE"));
         }
         let (theirs, ours) = config::options(url, PASSED_ON)?;
-        let connect = PgConnectOptions::from_str(&theirs).map_err(|_| config::unreadable())?;
-        // Nothing here needs it, and poolers refuse it. What is sent is nobody's to log.
-        let mut connect = connect.extra_float_digits(None).disable_statement_logging();
-        if connect.get_application_name().is_none() {
-            connect = connect.application_name("icecore");
-        }
+        let connect = places(&theirs)?.iter().map(|url| options(url)).collect::<Result<_>>()?;
         let mut settings =
             Self { connect, schema: "icecore".to_owned(), pgbouncer: false, bounds: Bounds::default() };
         for (name, value) in ours {
             settings.set(name, &value)?;
         }
         Ok(settings)
+    }
+
+    /// `HOST:PORT`, one after the other.
+    pub(super) fn hosts(&self) -> String {
+        let hosts = self.connect.iter().map(|server| format!("{}:{}", server.get_host(), server.get_port()));
+        hosts.collect::<Vec<_>>().join(",")
+    }
+
+    pub(super) fn database(&self) -> &str {
+        self.connect.first().and_then(PgConnectOptions::get_database).unwrap_or_default()
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<()> {
@@ -99,17 +106,33 @@ impl Settings {
                 self.pgbouncer = value.parse().map_err(|_| invalid("pgbouncer is true or false"))?;
             }
             "password_file" => {
-                self.connect = self.connect.clone().password(&config::password(value)?);
+                let password = config::password(value)?;
+                self.connect = self.connect.drain(..).map(|server| server.password(&password)).collect();
+            }
+            // What drivers ask for to be led to the primary. There is no other choice here, also where it is not asked for.
+            "target_session_attrs" if ["primary", "read-write"].contains(&value) => {}
+            "target_session_attrs" => {
+                return Err(invalid(
+                    "target_session_attrs is read-write or primary: a standby does not have what was just acknowledged",
+                ));
             }
             _ => {
                 return Err(invalid(format!(
-                    "A PostgreSQL URL has no other options than schema, timeout_ms, connections_max, pgbouncer, password_file, {}",
+                    "A PostgreSQL URL has no other options than schema, timeout_ms, connections_max, pgbouncer, password_file, target_session_attrs, {}",
                     PASSED_ON.join(", ")
                 )));
             }
         }
         Ok(())
     }
+}
+
+/// One server's, of a URL that names one.
+fn options(url: &str) -> Result<PgConnectOptions> {
+    let connect = PgConnectOptions::from_str(url).map_err(|_| config::unreadable())?;
+    // Nothing here needs it, and poolers refuse it. What is sent is nobody's to log.
+    let connect = connect.extra_float_digits(None).disable_statement_logging();
+    Ok(if connect.get_application_name().is_none() { connect.application_name("icecore") } else { connect })
 }
 
 /// Nothing that would have to be quoted anywhere.
@@ -134,9 +157,40 @@ pub(super) struct Found {
     pub full_page_writes: String,
     pub synchronous_commit: String,
     pub synchronous_standby_names: String,
+    /// What it shares with its copies.
+    pub system: Option<String>,
+    /// How often a copy of it was promoted, and one more; none in recovery, and where nobody tells.
+    pub timeline: Option<u32>,
+    /// When it was started.
+    pub started: Option<String>,
+    /// Who follows it, and whether a commit waits for them.
+    pub standbys: Option<String>,
 }
 
 impl Found {
+    /// The answer to [`wire::WHO`].
+    pub fn of(row: &PgRow) -> Done<Self> {
+        let timeline: Option<String> = get(row, 7)?;
+        Ok(Self {
+            version: get(row, 0)?,
+            is_standby: get(row, 1)?,
+            fsync: get(row, 2)?,
+            full_page_writes: get(row, 3)?,
+            synchronous_commit: get(row, 4)?,
+            synchronous_standby_names: get(row, 5)?,
+            system: get(row, 6)?,
+            timeline: timeline.and_then(|digits| u32::from_str_radix(&digits, 16).ok()),
+            started: get(row, 8)?,
+            standbys: get(row, 9)?,
+        })
+    }
+
+    /// Which history of which system it goes on with.
+    pub fn history(&self) -> String {
+        let timeline = self.timeline.map_or_else(|| "not told".to_owned(), |timeline| timeline.to_string());
+        format!("{timeline} of system {}", self.system.as_deref().unwrap_or("not told"))
+    }
+
     /// Refuses a server on which nothing could be promised.
     pub fn check(&self) -> Result<()> {
         let refused = |advice: &str| {
@@ -177,32 +231,18 @@ impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "fsync={} full_page_writes={} synchronous_commit={} (sessions set {}) synchronous_standby_names='{}'",
+            "fsync={} full_page_writes={} synchronous_commit={} (sessions set {}) synchronous_standby_names='{}' standbys='{}'",
             self.fsync,
             self.full_page_writes,
             self.synchronous_commit,
             self.synchronous_commit(),
-            self.synchronous_standby_names
+            self.synchronous_standby_names,
+            self.standbys.as_deref().unwrap_or_default()
         )
     }
 }
 
-pub(super) async fn probe(session: &mut Session<Postgres>) -> Done<Found> {
-    let rows = session.look(query(wire::PROBE)).await?;
-    let row = rows.first().ok_or_else(|| {
-        Error::new(ErrorKind::Unavailable, OPENING).advise("The server says nothing about itself")
-    })?;
-    Ok(Found {
-        version: get(row, 0)?,
-        is_standby: get(row, 1)?,
-        fsync: get(row, 2)?,
-        full_page_writes: get(row, 3)?,
-        synchronous_commit: get(row, 4)?,
-        synchronous_standby_names: get(row, 5)?,
-    })
-}
-
-/// A column of what only opening asks for.
+/// A column of what is asked for when opening and connecting.
 fn get<'r, T>(row: &'r PgRow, column: usize) -> Done<T>
 where
     T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
@@ -254,6 +294,25 @@ pub(super) async fn make_tables(
 }
 
 #[cfg(test)]
+impl Found {
+    /// A primary that syncs, and waits for nobody.
+    pub fn example() -> Self {
+        Self {
+            version: 150_000,
+            is_standby: false,
+            fsync: "on".to_owned(),
+            full_page_writes: "on".to_owned(),
+            synchronous_commit: "on".to_owned(),
+            synchronous_standby_names: String::new(),
+            system: None,
+            timeline: None,
+            started: None,
+            standbys: None,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -267,17 +326,29 @@ mod tests {
             ("postgres:///agents?host=db&port=7&user=ada&password=s", "db", 7, Some("agents")),
         ] {
             let settings = Settings::parse(url).unwrap();
-            assert_eq!(settings.connect.get_host(), host, "{url}");
-            assert_eq!(settings.connect.get_port(), port, "{url}");
-            assert_eq!(settings.connect.get_database(), database, "{url}");
+            assert_eq!(settings.hosts(), format!("{host}:{port}"), "{url}");
+            assert_eq!(settings.connect[0].get_database(), database, "{url}");
         }
         let socket = Settings::parse("postgres:///agents?host=/run/postgresql").unwrap();
-        assert_eq!(socket.connect.get_socket().unwrap().to_str(), Some("/run/postgresql"));
+        assert_eq!(socket.connect[0].get_socket().unwrap().to_str(), Some("/run/postgresql"));
         let settings =
             Settings::parse("postgres://db/a?schema=s_1&timeout_ms=70&connections_max=3&pgbouncer=true")
                 .unwrap();
         assert_eq!((settings.schema.as_str(), settings.bounds.timeout.as_millis()), ("s_1", 70));
         assert_eq!((settings.bounds.connections_max, settings.pgbouncer), (3, true));
+    }
+
+    #[test]
+    fn a_url_may_name_several_servers() {
+        for (url, hosts) in [
+            ("postgres://ada:s@a:1,b,[::1]:3/agents?target_session_attrs=read-write", "a:1,b:5432,[::1]:3"),
+            ("postgres://a,b:6/agents?target_session_attrs=primary&schema=one", "a:5432,b:6"),
+            ("postgres://ada:s%2C1@a,b/agents", "a:5432,b:5432"),
+        ] {
+            let settings = Settings::parse(url).unwrap();
+            assert_eq!((settings.hosts().as_str(), settings.database()), (hosts, "agents"), "{url}");
+            assert_eq!(settings.connect[0].get_username(), settings.connect[1].get_username());
+        }
     }
 
     #[test]
@@ -289,7 +360,7 @@ mod tests {
             Settings::parse(&format!("postgres://ada@db/a?password_file={}", file.path().display())).unwrap();
 
         assert!(!format!("{settings:?}").contains("SECRET"));
-        assert!(settings.connect.to_url_lossy().as_str().contains("SECRET"));
+        assert!(settings.connect[0].to_url_lossy().as_str().contains("SECRET"));
     }
 
     #[test]
@@ -308,6 +379,12 @@ mod tests {
             "postgres://ada:SECRET@db/agents?timeout_ms=0",
             "postgres://ada:SECRET@db/agents?connections_max=1",
             "postgres://ada:SECRET@db/agents?pgbouncer=SECRET",
+            "postgres://ada:SECRET@db/agents?target_session_attrs=any",
+            "postgres://ada:SECRET@a,b:port/agents",
+            "postgres://ada:SECRET@a,,b/agents",
+            "postgres://ada:SECRET@a,b/agents?host=c",
+            "postgres://ada:SECRET@/agents?host=a,b",
+            "postgres://ada:SECRET@a/agents?port=1,2",
             "postgres://ada:SECRET@db/agents?password_file=%2",
             "postgres://ada:SECRET@db/agents?password_file=%ff",
             "mysql://ada:SECRET@db/agents",
@@ -322,12 +399,11 @@ mod tests {
     #[test]
     fn no_more_is_declared_than_the_server_does() {
         let found = |fsync: &str, full: &str, commit: &str, standbys: &str| Found {
-            version: 150_000,
-            is_standby: false,
             fsync: fsync.to_owned(),
             full_page_writes: full.to_owned(),
             synchronous_commit: commit.to_owned(),
             synchronous_standby_names: standbys.to_owned(),
+            ..Found::example()
         };
         for (settings, durability) in [
             (found("on", "on", "on", ""), Durability::Disk),

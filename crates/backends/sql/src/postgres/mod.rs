@@ -7,8 +7,8 @@
 //! | --- | --- |
 //! | 1 once | the primary key of `commits`; a run is added by one statement, all of it or nothing |
 //! | 2 unknown | what fails before a commit is sent is rolled back; what fails with it is looked at, sent again as it is, and else unknown. What was only seen is followed by a commit of ours before it is won |
-//! | 3 durable | `fsync`, `full_page_writes`, `synchronous_commit` and `synchronous_standby_names`, looked at when opening; less is declared where they say less |
-//! | 4 fresh, chained | READ COMMITTED on the primary, set by us: a statement sees what was committed before it. The predecessor is looked at in the statement that adds |
+//! | 3 durable | `fsync`, `full_page_writes`, `synchronous_commit` and `synchronous_standby_names`, looked at by each connection; less is declared where they say less |
+//! | 4 fresh, chained | READ COMMITTED on the primary, set by us, and on no earlier timeline than one that was seen: a statement sees what was committed before it. The predecessor is looked at in the statement that adds |
 //! | 5 deletion | the boundary is looked at in the statement that adds, and a sweep waits for every statement that may not have seen it |
 //! | 6 bytes | `bytea` columns; a checksum a row, which PostgreSQL itself has for pages, and only if asked |
 //! | 7 neighbours | one statement for all logs, its slots in order so that two never wait for each other; who is stuck for 250 ms is sent alone. All or none is one transaction |
@@ -22,6 +22,8 @@ mod config;
 mod create;
 mod fault;
 mod notices;
+mod places;
+mod primary;
 mod wire;
 mod writer;
 
@@ -47,6 +49,7 @@ use crate::server::{Dialect, Done, OPENING, Server};
 use config::Found;
 pub use config::Settings;
 use notices::Listener;
+use primary::Primary;
 
 /// A [`Backend`](icecore_log::Backend) in a PostgreSQL database.
 pub type PostgresStore = Handle<Server<Postgres>>;
@@ -54,7 +57,8 @@ pub type PostgresStore = Handle<Server<Postgres>>;
 /// What is PostgreSQL's own.
 #[derive(Debug)]
 pub struct Postgres {
-    connect: PgConnectOptions,
+    servers: Vec<PgConnectOptions>,
+    primary: Arc<Primary>,
     /// Begins a transaction; where sessions are shared, with all that is ours about it.
     begin: String,
     is_shared: bool,
@@ -76,6 +80,7 @@ impl Postgres {
     fn new(
         settings: &Settings,
         access: Access,
+        primary: &Arc<Primary>,
         synchronous_commit: Option<&str>,
         listener: Option<Listener>,
     ) -> Self {
@@ -92,7 +97,7 @@ impl Postgres {
         }
         let mode = if access == Access::ReadOnly { "READ ONLY" } else { "READ WRITE" };
         let mut begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED {mode}");
-        let mut connect = settings.connect.clone();
+        let mut servers = settings.connect.clone();
         if settings.pgbouncer {
             for (name, value) in &set {
                 begin.push_str(&format!("; SET LOCAL {name} = {}", quoted(name, value)));
@@ -102,9 +107,10 @@ impl Postgres {
             set.push(("default_transaction_isolation", "read committed".to_owned()));
             set.push(("default_transaction_read_only", read_only.to_owned()));
             set.extend(PLANS.map(|(name, value)| (name, value.to_owned())));
-            connect = connect.options(set);
+            servers = servers.into_iter().map(|server| server.options(set.clone())).collect();
         }
-        Self { connect, begin, is_shared: settings.pgbouncer, listener }
+        let primary = Arc::clone(primary);
+        Self { servers, primary, begin, is_shared: settings.pgbouncer, listener }
     }
 }
 
@@ -123,25 +129,24 @@ impl Postgres {
     /// [`Bounds::timeout`].
     pub async fn open(mut settings: Settings, access: Access) -> Result<PostgresStore> {
         let deadline = Instant::now() + settings.bounds.timeout;
+        let primary = Arc::<Primary>::default();
         let facts = |fault: Fault, settings: &Settings| {
-            fault.told(OPENING).with("host", settings.connect.get_host()).with("schema", &settings.schema)
+            fault.told(OPENING).with("host", settings.hosts()).with("schema", &settings.schema)
         };
-        let mut looked = Self::probe(&settings, access, deadline).await;
+        let mut looked = Self::probe(&settings, access, &primary, deadline).await;
         if !settings.pgbouncer && looked.as_ref().is_err_and(fault::is_of_a_pooler) {
             settings.pgbouncer = true;
-            looked = Self::probe(&settings, access, deadline).await;
+            looked = Self::probe(&settings, access, &primary, deadline).await;
         }
         let found = looked.map_err(|fault| facts(fault, &settings))?;
-        let (pool, durability) = Self::prepare(&settings, access, &found, deadline)
+        let (pool, durability) = Self::prepare(&settings, access, &primary, &found, deadline)
             .await
             .map_err(|fault| facts(fault, &settings))?;
-        let connect = &settings.connect;
         let facts = vec![
-            ("host", format!("{}:{}", connect.get_host(), connect.get_port())),
-            ("database", connect.get_database().unwrap_or_default().to_owned()),
+            ("host", settings.hosts()),
+            ("database", settings.database().to_owned()),
             ("schema", settings.schema.clone()),
             ("pgbouncer", settings.pgbouncer.to_string()),
-            ("durability_found", found.to_string()),
             ("conditional_writes", "hold: a primary key decides".to_owned()),
         ];
         Ok(Server::handle(pool, settings.bounds, access, durability, facts))
@@ -150,17 +155,24 @@ impl Postgres {
     fn pool(
         settings: &Settings,
         access: Access,
+        primary: &Arc<Primary>,
         synchronous_commit: Option<&str>,
         listener: Option<Listener>,
     ) -> Arc<Pool<Postgres>> {
-        let dialect = Postgres::new(settings, access, synchronous_commit, listener);
+        let dialect = Postgres::new(settings, access, primary, synchronous_commit, listener);
         Arc::new(Pool::new(dialect, &settings.bounds))
     }
 
-    async fn probe(settings: &Settings, access: Access, deadline: Instant) -> Done<Found> {
-        let pool = Self::pool(settings, access, None, None);
-        let mut session = pool.session(Purpose::Reading, deadline).await?;
-        let found = config::probe(&mut session).await?;
+    async fn probe(
+        settings: &Settings,
+        access: Access,
+        primary: &Arc<Primary>,
+        deadline: Instant,
+    ) -> Done<Found> {
+        let pool = Self::pool(settings, access, primary, None, None);
+        // What it says about itself is asked for by whoever connects.
+        let _session = pool.session(Purpose::Reading, deadline).await?;
+        let found = primary.found().ok_or_else(|| Fault::late(Stage::Before))?;
         found.check()?;
         Ok(found)
     }
@@ -168,6 +180,7 @@ impl Postgres {
     async fn prepare(
         settings: &Settings,
         access: Access,
+        primary: &Arc<Primary>,
         found: &Found,
         deadline: Instant,
     ) -> Done<(Arc<Pool<Postgres>>, Durability)> {
@@ -176,7 +189,7 @@ impl Postgres {
         let mut listener = None;
         if durability == Durability::Replicated {
             // A commit that did not reach its standbys is told by a warning alone. Whether those can be heard is tried, not assumed.
-            let pool = Self::pool(settings, access, synchronous_commit, Some(Listener));
+            let pool = Self::pool(settings, access, primary, synchronous_commit, Some(Listener));
             let mut session = pool.session(Purpose::Reading, deadline).await?;
             if hears_warnings(&mut session).await? {
                 listener = Some(Listener);
@@ -184,7 +197,7 @@ impl Postgres {
                 durability = Durability::Disk;
             }
         }
-        let pool = Self::pool(settings, access, synchronous_commit, listener);
+        let pool = Self::pool(settings, access, primary, synchronous_commit, listener);
         let mut session = pool.session(Purpose::Writing, deadline).await?;
         config::make_tables(&mut session, settings, access).await?;
         drop(session);
@@ -207,8 +220,23 @@ impl Dialect for Postgres {
     type Database = sqlx::Postgres;
     type Row = PgRow;
 
-    async fn connect(&self) -> sqlx::Result<PgConnection> {
-        PgConnection::connect_with(&self.connect).await
+    async fn connect(&self) -> Done<PgConnection> {
+        self.primary.connect(&self.servers).await
+    }
+
+    fn suspect(&self) {
+        self.primary.suspect();
+    }
+
+    fn durability(&self, declared: Durability) -> Durability {
+        self.primary.durability(declared)
+    }
+
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        let found = self.primary.found().into_iter();
+        found
+            .flat_map(|found| [("durability_found", found.to_string()), ("timeline", found.history())])
+            .collect()
     }
 
     async fn ping(connection: &mut PgConnection) -> sqlx::Result<()> {

@@ -44,9 +44,20 @@ pub(super) const LOCK_STORE: &str =
 pub(super) const LOCK_IDS: &str =
     "SELECT pg_advisory_xact_lock(hashtextextended('icecore ids ' || current_schema(), 0))";
 
-pub(super) const PROBE: &str = "
+/// What a server says about itself; in recovery it has no timeline of its own.
+pub(super) const WHO: &str = "
 SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), current_setting('fsync'),
-  current_setting('full_page_writes'), current_setting('synchronous_commit'), current_setting('synchronous_standby_names')";
+  current_setting('full_page_writes'), current_setting('synchronous_commit'), current_setting('synchronous_standby_names'),
+  (SELECT system_identifier::text FROM pg_control_system()),
+  CASE WHEN pg_is_in_recovery() THEN NULL ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END,
+  extract(epoch FROM pg_postmaster_start_time())::text,
+  (SELECT string_agg(application_name || ' ' || coalesce(sync_state, '?'), ', ' ORDER BY application_name) FROM pg_stat_replication)";
+
+/// As [`WHO`], of servers that do not know all of it.
+pub(super) const WHO_ELSE: &str = "
+SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), current_setting('fsync'),
+  current_setting('full_page_writes'), current_setting('synchronous_commit'), current_setting('synchronous_standby_names'),
+  NULL::text, NULL::text, NULL::text, NULL::text";
 
 /// Whether the schema is there, whether it holds a store, and how many tables it has.
 pub(super) const TABLES: &str = "

@@ -51,7 +51,18 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync + Sized + 'static {
     type Database: sqlx::Database;
     type Row: Row + Send + Sync;
 
-    fn connect(&self) -> impl Future<Output = sqlx::Result<Self::Connection>> + Send;
+    /// Connects to who takes writes.
+    fn connect(&self) -> impl Future<Output = Done<Self::Connection>> + Send;
+    /// A connection was cut, or not answered in time: who takes writes may be another now.
+    fn suspect(&self) {}
+    /// What all that was acknowledged survives: no more than what was declared, and less where a connection has found less since.
+    fn durability(&self, declared: Durability) -> Durability {
+        declared
+    }
+    /// What was found last, for who examines the store.
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
     fn ping(connection: &mut Self::Connection) -> impl Future<Output = sqlx::Result<()>> + Send;
     fn hang_up(connection: Self::Connection) -> impl Future<Output = sqlx::Result<()>> + Send;
     /// Runs a statement with parameters; and whether the server warned.
@@ -252,7 +263,7 @@ impl<D: Dialect> Remote for Server<D> {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             system: D::SYSTEM,
-            durability: self.durability,
+            durability: self.pool.dialect.durability(self.durability),
             atomic_create: true,
             native_close: true,
             checks_predecessor: true,
@@ -362,8 +373,8 @@ impl<D: Dialect> Remote for Server<D> {
                 read::examine(&mut session, depth).await
             })
             .await?;
-        let facts = self.facts.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
-        examination.facts.extend(facts);
+        let facts = self.facts.iter().cloned().chain(self.pool.dialect.facts());
+        examination.facts.extend(facts.map(|(name, value)| (name.to_owned(), value)));
         Ok(examination)
     }
 

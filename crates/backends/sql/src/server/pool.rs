@@ -83,6 +83,7 @@ impl<D: Dialect> Pool<D> {
                 session.connection = Some(connection);
                 return Ok(session);
             }
+            self.dialect.suspect();
         }
         session.is_new = true;
         session.connection = Some(self.connect(deadline).await?);
@@ -91,8 +92,7 @@ impl<D: Dialect> Pool<D> {
 
     async fn connect(&self, deadline: Instant) -> Result<D::Connection, Fault> {
         let connected = timeout_at(deadline, self.dialect.connect()).await;
-        let connected = connected.map_err(|_| Fault::late(Stage::Before))?;
-        connected.map_err(|error| D::fault(&error, Stage::Before))
+        connected.map_err(|_| Fault::late(Stage::Before))?
     }
 
     fn take(&self) -> Result<Option<(D::Connection, Instant)>, Fault> {
@@ -102,6 +102,7 @@ impl<D: Dialect> Pool<D> {
 
     /// Where one connection was cut, those that are idle may be too.
     fn forget(&self) {
+        self.dialect.suspect();
         lock(&self.idle).connections.clear();
     }
 

@@ -3,6 +3,7 @@
 
 #[path = "../shared/crashes.rs"]
 mod crashes;
+mod failover;
 #[path = "../shared/network.rs"]
 mod network;
 mod opening;

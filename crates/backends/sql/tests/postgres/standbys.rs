@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use icecore_conformance::Told;
 use icecore_conformance::commits::{append, create, head, log, run};
+use icecore_log::backend::Depth;
 use icecore_log::{Backend, Durability, ErrorKind, LogId, Version};
 use icecore_services::postgres::{Server, sql};
 use icecore_sql::PostgresStore;
 
-use crate::{store, until};
+use crate::{cut_connections, store, until};
 
 /// A server whose commits wait for a standby that is away, and a store in it.
 async fn without_its_standby(timeout_ms: u64) -> (Server, PostgresStore, LogId) {
@@ -63,4 +64,21 @@ async fn a_cancelled_wait_for_standbys_is_never_won() {
     assert_eq!(head(&*store, &log).await.unwrap().version, Version(2));
     wait_for_standbys(&server, "").await;
     assert_eq!(create(&*store, run(&log, 2..=2, 0)).await, Told::done(1));
+}
+
+/// Contract 3. As after a fail-over to a server that waits for nobody: what it acknowledges is declared as what it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_more_is_declared_than_what_the_server_does_that_is_connected_to_now() {
+    let (server, store, log) = without_its_standby(10_000).await;
+    wait_for_standbys(&server, "").await;
+    cut_connections(&server.url());
+
+    append(&store, &log, 2..=2).await;
+
+    assert_eq!(store.capabilities().durability, Durability::Disk);
+    let facts = store.examine(Depth::Quick).await.unwrap().facts;
+    let found = facts.iter().find(|(name, _)| name == "durability_found").unwrap();
+    assert!(found.1.contains("synchronous_standby_names=''"), "{}", found.1);
+    let timeline = facts.iter().find(|(name, _)| name == "timeline").unwrap();
+    assert!(timeline.1.starts_with("1 of system "), "{}", timeline.1);
 }

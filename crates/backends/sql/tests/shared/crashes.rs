@@ -11,11 +11,16 @@ use icecore_log::{Backend, ErrorKind, PageLimit};
 
 use crate::{MINUTE, Server, store};
 
-const WRITERS: u64 = 4;
+pub(crate) const WRITERS: u64 = 4;
 
 /// Appends until told to stop: a run of two and a commit in a log of its own each, sent again as they are until they are
 /// decided. Counts what was acknowledged.
-async fn write(backend: Arc<dyn Backend>, writer: u64, acknowledged: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
+pub(crate) async fn write(
+    backend: Arc<dyn Backend>,
+    writer: u64,
+    acknowledged: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+) {
     let logs = [log(&format!("pairs-{writer}")), log(&format!("ones-{writer}"))];
     while !stop.load(Ordering::Relaxed) {
         let number = acknowledged.load(Ordering::Relaxed) + 1;
@@ -71,7 +76,7 @@ async fn survives(rounds: u64, end: impl Fn(&mut Server)) {
     assert!(backend.examine(Depth::Deep).await.unwrap().damage.is_empty());
 }
 
-async fn reach(counts: &[Arc<AtomicU64>], enough: &[u64]) {
+pub(crate) async fn reach(counts: &[Arc<AtomicU64>], enough: &[u64]) {
     let reached = async {
         while counts.iter().zip(enough).any(|(count, enough)| count.load(Ordering::Relaxed) < *enough) {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -81,7 +86,7 @@ async fn reach(counts: &[Arc<AtomicU64>], enough: &[u64]) {
 }
 
 /// Acknowledged is there; each log is dense from its first commit on, and holds what was sent.
-async fn check(backend: &dyn Backend, acknowledged: &[u64]) {
+pub(crate) async fn check(backend: &dyn Backend, acknowledged: &[u64]) {
     for (writer, count) in (0..).zip(acknowledged) {
         for (name, least) in [(format!("pairs-{writer}"), 2 * count), (format!("ones-{writer}"), *count)] {
             let log = log(&name);
