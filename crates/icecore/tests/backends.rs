@@ -55,7 +55,7 @@ const ABOUT: [(&str, &str, &str); 11] = [
     (
         "postgres",
         "a real server, from Debian",
-        "With the feature `postgres`. A schema of a database, on the primary of PostgreSQL 13 or later. What survives is what the server is set to: less is declared without `fsync` or `full_page_writes`, more where `synchronous_standby_names` is set. Works through pgbouncer in transaction mode.",
+        "With the feature `postgres`. A schema of a database, on the primary of PostgreSQL 13 or later. What survives is what the server is set to: less is declared without `fsync` or `full_page_writes`, more where `synchronous_standby_names` is set. A URL may name several servers: the primary is found, and one that was replaced is not used. Works through pgbouncer in transaction mode.",
     ),
     (
         "mysql",
@@ -160,7 +160,7 @@ async fn declared(system: &str, whose: &str) -> System {
         _ => found,
     });
     let version = found.map_or_else(|| whose.to_owned(), |found| format!("{found}, {whose}"));
-    let capabilities = store.capabilities().clone();
+    let capabilities = store.capabilities();
     store.shut_down().await.unwrap();
     assert_eq!(capabilities.system, system);
     System { capabilities, version }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use icecore_log::codec::SealedEntry;
-use icecore_log::{Entry, EntryId, Error, ErrorKind, Flags, LogId, Result, Version, clock};
+use icecore_log::{Entry, EntryId, Error, ErrorKind, Flags, Hash, LogId, Result, Version, clock};
 use tokio::sync::{OwnedSemaphorePermit, RwLockReadGuard, oneshot};
 use tokio::time::Instant;
 
@@ -34,6 +34,9 @@ pub struct Receipt {
     pub id: Option<EntryId>,
     /// The commit that holds it.
     pub version: Version,
+    /// That commit's hash: with it, a history that lost the commit is noticed. `None` in a first receipt that is given again, which is
+    /// found by the entry's id alone.
+    pub hash: Option<Hash>,
     /// Which entry of that commit it is, from 0.
     pub entry: u32,
     /// Whether it had been appended before: this is the first receipt again.

@@ -293,7 +293,8 @@ impl State {
         self.ids.add(&in_flight.header);
         for Chosen { pending, entry, repeated } in in_flight.chosen {
             let id = pending.id().cloned();
-            pending.answer(Ok(Receipt { log: log.clone(), id, version, entry, repeated }));
+            let hash = Some(hash);
+            pending.answer(Ok(Receipt { log: log.clone(), id, version, hash, entry, repeated }));
         }
     }
 

@@ -247,7 +247,8 @@ pub(crate) async fn find(inner: &Inner, log: &LogId, id: &EntryId) -> Result<Loo
 
 /// The first receipt again.
 pub(crate) fn receipt(log: &LogId, id: &EntryId, hit: Hit) -> Receipt {
-    Receipt { log: log.clone(), id: Some(id.clone()), version: hit.version, entry: hit.entry, repeated: true }
+    let Hit { version, entry, .. } = hit;
+    Receipt { log: log.clone(), id: Some(id.clone()), version, hash: None, entry, repeated: true }
 }
 
 impl Log {

@@ -236,9 +236,9 @@ impl Store {
         &self.0.backend
     }
 
-    /// What the backend promises.
-    pub fn capabilities(&self) -> &Capabilities {
-        &self.0.capabilities
+    /// What the backend promises now: less than when it was opened, if it has found less since.
+    pub fn capabilities(&self) -> Capabilities {
+        self.0.backend.capabilities()
     }
 
     /// The time, by the store's clock.

@@ -13,6 +13,7 @@ use crate::snapshot::{Content, Place, Record};
 use crate::state::edit::Edit;
 use crate::state::event::{self, DocumentEvent};
 use crate::state::merge::Merge;
+use crate::state::passed::Passed;
 use crate::state::places::Places;
 
 /// A JSON value under a key in a log's state.
@@ -84,6 +85,7 @@ pub struct State {
     pub hash: Hash,
     documents: BTreeMap<Arc<str>, Placed>,
     bytes: usize,
+    passed: Passed,
 }
 
 /// What is kept for speed makes no difference.
@@ -124,6 +126,22 @@ impl State {
     /// None yet: the commit that comes next holds all.
     pub(crate) fn before(base: Version) -> Self {
         Self { version: base.previous(), ..Self::default() }
+    }
+
+    /// Goes on to the next commit.
+    pub(crate) fn pass(&mut self, version: Version, at: Timestamp, hash: Hash) {
+        self.passed.next(self.version, self.hash);
+        (self.version, self.at, self.hash) = (version, Some(at), hash);
+    }
+
+    /// The hash of a commit that this state has come by, if it is still known.
+    pub(crate) fn hash_at(&self, version: Version) -> Option<Hash> {
+        if version == self.version { Some(self.hash) } else { self.passed.hash_at(version) }
+    }
+
+    /// A commit was found to be in this state's history.
+    pub(crate) fn remember(&self, version: Version, hash: Hash) {
+        self.passed.remember(version, hash);
     }
 
     /// A document, if there is one under this key.

@@ -13,7 +13,7 @@ use crate::retention::{deleted, is_deleted};
 use crate::snapshot::Place;
 use crate::state::base;
 use crate::state::cache::Slot;
-use crate::state::consistency::{Consistency, Token};
+use crate::state::consistency::{Consistency, Seen, Token};
 use crate::state::document::{Document, State};
 use crate::state::event::{self, DocumentEvent};
 use crate::state::layers::Layers;
@@ -81,13 +81,13 @@ impl Log {
     async fn fold_at_least(&self, token: &Token) -> Result<Folded> {
         token.check_log(&self.id)?;
         if let Some(folded) = self.fold_local().await?
-            && token.is_seen_by(&folded.state)
+            && token.seen_by(&folded.state) == Seen::Yes
         {
             self.store.0.states.count(true);
             return Ok(folded);
         }
         let folded = self.fold_strong().await?;
-        token.must_be_seen_by(&folded.state)?;
+        self.must_have_seen(token, &folded.state).await?;
         Ok(folded)
     }
 
@@ -260,7 +260,7 @@ impl Log {
     }
 
     /// Why there is no commit below the head.
-    fn not_there(&self, version: Version, boundary: Version) -> Error {
+    pub(crate) fn not_there(&self, version: Version, boundary: Version) -> Error {
         if boundary >= version {
             trimmed(&self.id, version, boundary)
         } else {
@@ -313,7 +313,7 @@ pub(crate) fn take_up(
             state.apply(change, Place { version: header.version.0, index }, header.at).map_err(at)?;
         }
     }
-    (state.version, state.at, state.hash) = (header.version, Some(header.at), hash);
+    state.pass(header.version, header.at, hash);
     Ok(())
 }
 

@@ -37,6 +37,7 @@ pub(crate) mod layers;
 pub mod merge;
 pub(crate) mod overlay;
 pub mod page;
+pub(crate) mod passed;
 pub(crate) mod places;
 pub mod reduce;
 pub mod replay;

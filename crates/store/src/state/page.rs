@@ -8,7 +8,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::Log;
 use crate::state::cache::Slot;
-use crate::state::consistency::Consistency;
+use crate::state::consistency::{Consistency, Seen};
 use crate::state::document::{Document, State};
 use crate::state::fold::{self, GONE_MAX, LOOK_BACK};
 use crate::state::overlay::Overlay;
@@ -114,7 +114,7 @@ impl Log {
         let slot = self.store.0.states.slot(&self.id);
         let is_fresh = |state: &State| match &self.consistency {
             Consistency::Strong => false,
-            Consistency::AtLeast(token) => token.is_seen_by(state),
+            Consistency::AtLeast(token) => token.seen_by(state) == Seen::Yes,
             Consistency::Eventual => true,
         };
         if let Consistency::AtLeast(token) = &self.consistency {
@@ -151,9 +151,11 @@ impl Log {
         };
         if let Consistency::AtLeast(token) = &self.consistency {
             match &found {
-                Look::Whole(state) => token.must_be_seen_by(state)?,
+                Look::Whole(state) => self.must_have_seen(token, state).await?,
                 Look::Part(part) => {
-                    part.as_ref().map_or(Ok(()), |part| token.must_be_seen_by(&part.state))?
+                    if let Some(part) = part.as_ref() {
+                        self.must_have_seen(token, &part.state).await?;
+                    }
                 }
             }
         }
