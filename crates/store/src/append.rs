@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, RwLockReadGuard, oneshot};
 use tokio::time::Instant;
 
 use crate::appender::{Active, Answer, Pending};
+use crate::confirm::confirm_read;
 use crate::state::{Changes, State, event};
 use crate::{Log, Store, ids, rounds};
 
@@ -379,6 +380,9 @@ impl Log {
             if look.receipt.is_none() && !look.sealed {
                 won?;
             }
+        }
+        if look.receipt.is_some() {
+            confirm_read(inner, &self.id).await?;
         }
         Ok(match look.receipt {
             Some(receipt) => Resolved::Committed(receipt),

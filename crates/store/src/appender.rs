@@ -106,6 +106,10 @@ pub(crate) struct State {
     pub phase: Phase,
     pub known: Known,
     pub ids: Ids,
+    /// All through this version is durable: it was acknowledged to this process, or confirmed. What was only read may be lost.
+    pub durable: Version,
+    /// The first that is pending was found behind that.
+    pub must_confirm: bool,
     pub pending: VecDeque<Pending>,
     pub in_flight: Option<InFlight>,
     pub upkeep: Upkeep,
@@ -248,6 +252,7 @@ impl State {
         match &self.known {
             Known::Nothing | Known::Behind(_) => true,
             Known::Absent => false,
+            Known::Tip(_) if self.must_confirm => true,
             Known::Tip(tip) => self.pending.front().is_some_and(|front| self.must_look_up(front, tip.secret)),
         }
     }
@@ -284,7 +289,7 @@ impl State {
         let version = in_flight.header.version;
         let new = in_flight.chosen.iter().filter(|chosen| !chosen.repeated).map(|chosen| &chosen.pending);
         self.upkeep.count(new.map(Pending::document_bytes).sum());
-        (self.refused, self.lost) = (0, 0);
+        (self.refused, self.lost, self.durable, self.must_confirm) = (0, 0, version, false);
         if matches!(self.known, Known::Absent) {
             self.ids = Ids::loaded_empty();
         }

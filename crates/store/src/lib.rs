@@ -9,6 +9,7 @@
 //! | `sealing` | how what is pending becomes the next commit |
 //! | `turn`, `rounds` | the logs that have something pending, and their commits in one `create` |
 //! | `open` | what must be known of a log before the first append |
+//! | `confirm` | what was only read is made durable before it is acknowledged |
 //! | [`ids`], `id_runs` | which ids a log has: recent ones in memory, older ones in id runs; their bytes |
 //! | [`chain`] | the checks that every read makes |
 //! | [`read`], `pages`, [`tail`] | events by version and time, forward and backward; and as they come |
@@ -21,6 +22,7 @@ pub mod append;
 mod appender;
 mod busy;
 pub mod chain;
+mod confirm;
 pub mod copy;
 mod id_runs;
 pub mod ids;

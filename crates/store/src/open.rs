@@ -9,6 +9,7 @@ use icecore_log::codec::Secret;
 use icecore_log::{Error, ErrorKind, Hash, Head, Header, LogId, PageLimit, Result, Version};
 
 use crate::appender::{Active, Known, Tip};
+use crate::confirm::confirm_turn;
 use crate::id_runs::{self, RunInfo};
 use crate::ids::{self, Ids};
 use crate::turn::Turn;
@@ -78,7 +79,7 @@ async fn tip_of(inner: &Inner, log: &LogId, head: &Head) -> Result<Tip> {
     Tip::at(log, &header, head.hash(), secret(inner, log, &header).await?)
 }
 
-fn decode(log: &LogId, version: Version, header: Bytes) -> Result<Header> {
+pub(crate) fn decode(log: &LogId, version: Version, header: Bytes) -> Result<Header> {
     let header = Header::decode(header).map_err(|error| error.with("log", log).with("version", version))?;
     if header.version != version {
         return Err(damaged(log, version, "a header is in the slot of another version"));
@@ -89,14 +90,14 @@ fn decode(log: &LogId, version: Version, header: Bytes) -> Result<Header> {
 async fn from_head(inner: &Inner, turn: &Active, head: Option<&Head>) -> Result<()> {
     let Some(head) = head else {
         let mut state = lock(&turn.state);
-        (state.known, state.ids) = (Known::Absent, Ids::loaded_empty());
+        (state.known, state.ids, state.durable) = (Known::Absent, Ids::loaded_empty(), Version::ZERO);
         return Ok(());
     };
     let tip = tip_of(inner, &turn.id, head).await?;
     let wants_ids = {
         let mut state = lock(&turn.state);
         state.known = Known::Tip(tip.clone());
-        state.ids = Ids::default();
+        (state.ids, state.durable) = (Ids::default(), Version::ZERO);
         state.needs_opening()
     };
     if wants_ids { load_ids(inner, turn, &tip).await } else { Ok(()) }
@@ -148,7 +149,13 @@ pub(crate) async fn secret(inner: &Inner, log: &LogId, header: &Header) -> Resul
 async fn follow(inner: &Inner, turn: &Active) -> Result<()> {
     let known = lock(&turn.state).known.clone();
     let mut tip = match known {
-        Known::Tip(tip) => return load_ids(inner, turn, &tip).await,
+        Known::Tip(tip) => {
+            if lock(&turn.state).must_confirm {
+                confirm_turn(inner, turn, &tip).await;
+                return Ok(());
+            }
+            return load_ids(inner, turn, &tip).await;
+        }
         Known::Behind(tip) => tip,
         Known::Nothing | Known::Absent => return Ok(()),
     };

@@ -60,6 +60,11 @@ impl State {
                 break;
             }
             if let Some(answer) = self.known_id(log, &pending, secret) {
+                if answer.as_ref().is_ok_and(|receipt| receipt.version > self.durable) {
+                    self.put_back(pending);
+                    self.must_confirm = true;
+                    break;
+                }
                 pending.answer(answer);
                 continue;
             }

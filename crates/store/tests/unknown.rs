@@ -5,7 +5,7 @@ mod support;
 
 use icecore_embedded::Memory;
 use icecore_layers::{Fate, Fault};
-use icecore_log::{Backend, EntryId, ErrorKind, LogId, Version};
+use icecore_log::{Backend, Entry, EntryId, ErrorKind, LogId, Version};
 use icecore_store::Resolved;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +46,45 @@ async fn a_commit_whose_callers_left_is_not_formed_anew_when_it_lands_late() {
 
     assert_eq!(said(&log).await, ["zero", "first", "second"]);
     assert_eq!(receipt.version, Version(2));
+}
+
+/// A commit whose standbys were away can be read, and is lost with the one server that has it. An entry that is found in it again was
+/// acknowledged as if it were there for good.
+#[tokio::test]
+async fn what_was_only_read_is_sent_again_before_it_is_acknowledged() {
+    let entry = |id: &str| Entry::new(event(id)).with_id(EntryId::new(id).unwrap());
+    for fate in [Fate::Pass, Fate::LoseRequest, Fate::Refuse] {
+        let backend = faulty();
+        let first = store(&backend);
+        let one = log(&first).append(entry("one")).await.unwrap();
+        log(&first).append(event("two")).await.unwrap();
+        let sent = backend.sent();
+
+        // Somebody else finds both. The last is sent again for the first.
+        let other = store(&backend);
+        let log = log(&other);
+        if fate != Fate::Pass {
+            backend.plan([fate, fate]);
+            let told = log.append(entry("one")).await.unwrap_err();
+            assert_eq!(told.kind(), ErrorKind::Unknown, "{told}");
+            let told = log.resolve(&EntryId::new("one").unwrap()).await.unwrap_err();
+            assert_eq!(told.kind(), ErrorKind::Unknown, "{told}");
+        }
+        let again = log.append(entry("one")).await.unwrap();
+        assert_eq!((again.version, again.repeated), (one.version, true));
+        let confirmed = backend.sent().split_off(sent.len());
+        assert_eq!(confirmed.len(), if fate == Fate::Pass { 1 } else { 3 });
+        assert!(confirmed.iter().all(|runs| *runs == sent[1]));
+
+        // Then it is known, and so is what this process itself appends.
+        let sent = backend.sent().len();
+        log.append(entry("three")).await.unwrap();
+        for id in ["one", "three"] {
+            assert!(log.append(entry(id)).await.unwrap().repeated);
+        }
+        assert_eq!(backend.sent().len(), sent + 1);
+        assert_eq!(said(&log).await, ["one", "two", "three"]);
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::append::Receipt;
 use crate::appender::Active;
+use crate::confirm::confirm_read;
 use crate::state::changes::{self, Changes, Json};
 use crate::state::consistency::Consistency;
 use crate::state::document::State;
@@ -105,7 +106,13 @@ impl Log {
     /// The receipt of changes under an id that is there already.
     async fn has_been_done(&self, changes: &Changes) -> Result<Option<Receipt>> {
         match &changes.id {
-            Some(id) => Ok(ids::find(&self.store.0, &self.id, id).await?.receipt),
+            Some(id) => {
+                let found = ids::find(&self.store.0, &self.id, id).await?.receipt;
+                if found.is_some() {
+                    confirm_read(&self.store.0, &self.id).await?;
+                }
+                Ok(found)
+            }
             None => Ok(None),
         }
     }
