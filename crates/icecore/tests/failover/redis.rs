@@ -1,11 +1,13 @@
-//! An asynchronous fail-over of Redis that loses commits which were acknowledged: whoever holds a token of one is told, and whoever had them
-//! in memory goes on behind what is left, never on top of what is gone.
-#![cfg(feature = "redis")]
-#![expect(clippy::unwrap_used, reason = "a test says so by failing")]
+//! Redis: an asynchronous fail-over loses commits which were acknowledged. Whoever holds a token of one is told, and whoever had them in memory
+//! goes on behind what is left, never on top of what is gone. What `wait` waited for is not lost.
 
 use icecore::{Consistency, Entry, EntryId, ErrorKind, Event, Json, LogId, LogPrefix, Range, Version};
 use icecore_services::proxy::Proxy;
-use icecore_services::redis::Server;
+use icecore_services::redis::{PRIMARY, Server};
+use tokio::task::block_in_place;
+
+use crate::rounds;
+use crate::writers::{Writers, asked_for, missing};
 
 fn text(number: u64) -> Json {
     Json::text(number.to_string()).unwrap()
@@ -31,7 +33,7 @@ async fn what_a_fail_over_lost_is_told_by_its_token_and_never_built_on() {
     let lost = log.append(entry()).await.unwrap();
     assert_eq!(lost.version, Version(3));
     let lost = log.token(&log.state().await.unwrap());
-    tokio::task::block_in_place(|| primary.kill());
+    block_in_place(|| primary.kill());
     name.lead_to(&replica.address());
 
     // Somebody else, with a token of what is gone: it is not there yet, and then it is another history.
@@ -61,4 +63,70 @@ async fn what_a_fail_over_lost_is_told_by_its_token_and_never_built_on() {
     let commits = log.read(Range::default()).next_page().await.unwrap();
     assert_eq!(commits.iter().map(|commit| commit.version.0).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
     assert!(other.verify(&LogPrefix::all(), |_| ()).await.unwrap().damage.is_empty());
+}
+
+/// With writers running: each receipt of what was lost, and no other, is told so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_receipt_of_what_redis_lost_is_told_so_with_writers_running() {
+    let mut primary = Server::start(&[]).unwrap();
+    let replica = primary.replica(&[]).unwrap();
+    let name = Proxy::start(&primary.address()).unwrap();
+    let url = format!("redis://{}", name.address());
+    let writers = Writers::start(&url).await;
+    writers.reach(50).await;
+    // What is acknowledged from here on the replica has not.
+    block_in_place(|| replica.ask(&["REPLICAOF", "NO", "ONE"]).unwrap());
+    writers.reach(50).await;
+    writers.failing();
+    block_in_place(|| primary.kill());
+    name.lead_to(&replica.address());
+    writers.reach(200).await;
+    writers.print("redis, killed and a replica named that was not asked to wait for");
+
+    let receipts = writers.stop().await;
+    let lost = missing(&url, receipts.clone()).await;
+    assert!(lost.len() >= 50, "{} were lost", lost.len());
+    let store = icecore::open(&url).await.unwrap();
+    for receipt in receipts {
+        let told = asked_for(&store, &receipt).await;
+        let expected = if lost.contains(&receipt) { Err(ErrorKind::Corrupt) } else { Ok(()) };
+        assert_eq!(told, expected, "{receipt:?}");
+    }
+}
+
+/// Three Sentinels, a primary and two replicas, of which one must have a commit. Who was killed comes back as a replica.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_replica_acknowledged_survives_the_death_of_the_primary() {
+    let mut servers = {
+        let primary = Server::start(&[]).unwrap();
+        let replicas = [(); 2].map(|()| primary.replica(&[]).unwrap());
+        Vec::from_iter(std::iter::once(primary).chain(replicas))
+    };
+    let sentinels = [(); 3].map(|()| servers[0].sentinel(2).unwrap());
+    for sentinel in &sentinels {
+        sentinel.until(&["SENTINEL", "MASTER", PRIMARY], "num-other-sentinels\n2").unwrap();
+        sentinel.until(&["SENTINEL", "MASTER", PRIMARY], "num-slaves\n2").unwrap();
+    }
+    let hosts = sentinels.each_ref().map(Server::address).join(",");
+    let url = format!("redis+sentinel://{hosts}/{PRIMARY}?wait=1&timeout_ms=3000");
+    let writers = Writers::start(&url).await;
+
+    for is_last in rounds(1) {
+        writers.reach(50).await;
+        let named = sentinels[0].ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", PRIMARY]).unwrap();
+        let killed = servers.iter().position(|server| server.address() == named.replace('\n', ":")).unwrap();
+        writers.failing();
+        block_in_place(|| servers[killed].kill());
+        writers.reach(50).await;
+        writers.print("redis, killed and another chosen by Sentinels");
+        if !is_last {
+            // Sentinels make it a replica.
+            block_in_place(|| {
+                servers[killed].resume().unwrap();
+                servers[killed].until(&["INFO", "replication"], "master_link_status:up").unwrap();
+            });
+        }
+    }
+
+    assert_eq!(missing(&url, writers.stop().await).await, []);
 }
