@@ -29,7 +29,7 @@ pub struct Open {
 /// | `memory:` | this process; forgotten when dropped |
 /// | `file:PATH` | a directory; one writing process, any number of reading ones |
 /// | `sqlite:PATH` | a SQLite database; any number of writing and reading processes |
-/// | `postgres://USER:PASSWORD@HOST:PORT/DATABASE` | a schema of a PostgreSQL database, `schema=icecore`; any number of writing and reading processes; feature `postgres` |
+/// | `postgres://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE` | a schema of a PostgreSQL database, `schema=icecore`, on the one of its servers that is the primary; any number of writing and reading processes; feature `postgres` |
 /// | `mysql://USER:PASSWORD@HOST:PORT/DATABASE` | a database of MySQL 8 or MariaDB 10.11, which `mariadb://` names too; any number of writing and reading processes; feature `mysql` |
 /// | `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX` | objects in S3, Google Cloud Storage, Azure Blob Storage, or a server that speaks as they do (`endpoint=URL`); any number of writing and reading processes; credentials from the environment; feature `object` |
 /// | `redis://USER:PASSWORD@HOST:PORT/DATABASE`, `redis+sentinel://HOST:PORT,HOST:PORT/PRIMARY`, `redis+cluster://HOST:PORT,HOST:PORT`, with TLS `rediss` | keys in Redis or Valkey, `prefix=icecore`; any number of writing and reading processes; feature `redis` |

@@ -254,7 +254,8 @@ pub(crate) fn receipt(log: &LogId, id: &EntryId, hit: Hit) -> Receipt {
 impl Log {
     /// Where the entry with this id is, if it is in the log as it is now.
     ///
-    /// A request still under way may put it there later: [`Log::resolve`] says for certain, and takes a slot for that.
+    /// A request still under way may put it there later, and what is only read may be lost by a fail-over: [`Log::resolve`] says for
+    /// certain, and takes a slot for that.
     ///
     /// # Errors
     /// As reading a log.

@@ -2,6 +2,7 @@
 
 mod agents;
 mod dynamodb;
+mod failover;
 mod merges;
 mod mongodb;
 mod retention;
@@ -13,6 +14,6 @@ use crate::mutants::Promise;
 /// All of them, in the order of the page.
 pub fn promises() -> impl Iterator<Item = &'static Promise> {
     let store = state::STATE.iter().chain(merges::MERGES).chain(retention::RETENTION);
-    let systems = storage::STORAGE.iter().chain(mongodb::MONGODB).chain(dynamodb::DYNAMODB);
-    systems.chain(store).chain(agents::AGENTS)
+    let backends = storage::STORAGE.iter().chain(mongodb::MONGODB).chain(dynamodb::DYNAMODB);
+    backends.chain(failover::FAILOVER).chain(store).chain(agents::AGENTS)
 }

@@ -56,8 +56,8 @@ pub const STATE: &[Promise] = &[
         test: "a_read_with_a_token_is_never_from_before_it_and_looks_only_if_it_must",
         broken: "one version before counts too",
         file: "crates/store/src/state/consistency.rs",
-        find: "state.version >= self.version && self",
-        replace: "state.version.next() >= self.version && self",
+        find: "if state.version < self.version {\n            return Seen::No;",
+        replace: "if state.version.next() < self.version {\n            return Seen::No;",
     },
     Promise {
         promise: "What is kept of states stays within the bytes that the setting allows.",
