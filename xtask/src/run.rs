@@ -90,9 +90,14 @@ pub fn killed_after(mut child: Child, count: usize) -> Outcome<Vec<String>> {
 
 /// Runs a test runner, shows what it prints, and counts; one that ran no test, or says nothing that is understood, has failed.
 pub fn count(command: &mut Command) -> Outcome<Counts> {
+    count_into(command, &mut std::io::stdout())
+}
+
+/// As [`count`], with what it prints written elsewhere.
+pub fn count_into(command: &mut Command, shown_in: &mut impl Write) -> Outcome<Counts> {
     let shown = shown(command);
-    println!("$ {shown}");
     let failed = |error: std::io::Error| format!("`{shown}` could not be run: {error}");
+    writeln!(shown_in, "$ {shown}").map_err(failed)?;
     // Runners print their summaries on either stream; one pipe keeps the order.
     let (reader, writer) = std::io::pipe().map_err(failed)?;
     let copy = writer.try_clone().map_err(failed)?;
@@ -102,14 +107,14 @@ pub fn count(command: &mut Command) -> Outcome<Counts> {
     let mut lines = BufReader::new(reader);
     let mut line = Vec::new();
     while lines.read_until(b'\n', &mut line).map_err(failed)? > 0 {
-        std::io::stdout().write_all(&line).map_err(failed)?;
+        shown_in.write_all(&line).map_err(failed)?;
         counts.add(counted(&String::from_utf8_lossy(&line)));
         line.clear();
     }
     let status = child.wait().map_err(failed)?;
     if counts.passed + counts.failed == 0 || (!status.success() && counts.failed == 0) {
-        println!("`{shown}` ended with {status} and {}: counted as one failure", counts.line());
         counts.failed += 1;
+        writeln!(shown_in, "`{shown}` ended with {status}: counted as one failure").map_err(failed)?;
     }
     Ok(counts)
 }

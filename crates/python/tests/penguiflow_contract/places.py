@@ -71,13 +71,16 @@ def _url(place: str) -> str:
     raise RuntimeError(f"ICECORE_CONTRACT_PLACE={place}: there is no such place")
 
 
+# What only one store at a time can open, and where a bucket or a table is tried out whenever it is opened.
+SHARED = ("memory", "file", "s3", "gcs", "azure", "dynamodb", "mongodb")
+
+
 @cache
 def _shared(url: str) -> icecore.Store:
-    """What only one store at a time can open."""
     return icecore.Store(url)
 
 
 def make() -> StateStore:
     place = os.environ["ICECORE_CONTRACT_PLACE"]
     url = _url(place)
-    return StateStore(_shared(url) if place in ("memory", "file") else url, tenant="contract")
+    return StateStore(_shared(url) if place in SHARED else url, tenant="contract")
