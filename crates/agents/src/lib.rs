@@ -6,11 +6,13 @@
 //! | [`outbox`] | [`Outbox`]: events that are accepted at once and written in the order of the calls, together |
 //! | [`feed`] | what came last in a log, behind a cursor |
 //! | [`pause`] | [`Pause`]: a value that exactly one caller takes |
+//! | [`artifacts`] | [`Artifacts`]: content with an owner, for as long as limits say |
 //! | [`binding`] | which conversation of a session goes on at which remote agent |
 //! | [`fingerprint`] | what makes two events the same event |
 //!
 //! Values are JSON text here, and nothing looks into them.
 
+pub mod artifacts;
 pub mod binding;
 pub mod feed;
 pub mod fingerprint;
@@ -18,6 +20,7 @@ pub mod names;
 pub mod outbox;
 pub mod pause;
 
+pub use artifacts::Artifacts;
 pub use binding::Bindings;
 pub use names::{Kind, Tenant};
 pub use outbox::Outbox;

@@ -30,6 +30,10 @@ pub enum Kind {
     Binding,
     /// A document for each remote task, by session.
     Conversation,
+    /// What is said of each artifact, by session, and their content.
+    Artifacts,
+    /// Which sessions have an artifact of some id, by the first byte of its hash.
+    ArtifactIds,
 }
 
 impl Kind {
@@ -47,6 +51,8 @@ impl Kind {
             Self::Traces => "traces",
             Self::Binding => "binding",
             Self::Conversation => "conversation",
+            Self::Artifacts => "artifacts",
+            Self::ArtifactIds => "artifact-ids",
         }
     }
 }

@@ -210,6 +210,10 @@ impl Builder {
     }
 }
 
+/// How the names of blobs begin that hold content of their own, of which the log's commits speak: a copy takes them along. All others are caches of
+/// what the commits say.
+pub const CONTENT: &str = "content-";
+
 /// How long a store waits, as it is closed, for the snapshots that are being written.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(5);
 const SNAPSHOT_WRITERS: usize = 2;
@@ -251,6 +255,11 @@ impl Store {
     /// An id that no other entry has, for an append that may have to be tried again.
     pub fn random_id(&self) -> EntryId {
         EntryId::random(&*self.0.entropy)
+    }
+
+    /// Bytes that nobody can guess, by the store's source of randomness.
+    pub fn random<const N: usize>(&self) -> [u8; N] {
+        clock::random(&*self.0.entropy)
     }
 
     /// A handle for one log, whether it exists or not.
