@@ -81,7 +81,7 @@ fn is_owing(outbox: &Outbox) -> bool {
 }
 
 /// An id: any text, also one with halves of surrogate pairs.
-struct Name(Vec<u8>);
+pub struct Name(pub Vec<u8>);
 
 impl<'py> FromPyObject<'_, 'py> for Name {
     type Error = PyErr;
@@ -589,7 +589,7 @@ impl NativeAgents {
     }
 }
 
-fn seconds(py: Python<'_>, given: f64) -> PyResult<Duration> {
+pub fn seconds(py: Python<'_>, given: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(given)
         .map_err(|_| invalid(py, "reading an argument", "A time is given in seconds, from 0 on"))
 }

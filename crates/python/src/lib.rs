@@ -11,11 +11,12 @@
 //! | `error` | our errors as Python exceptions |
 //! | `event`, `state`, `log`, `store` | the classes |
 //! | `retention` | what of a log may go, what is held, and what is kept |
-//! | `agents` | what `icecore.penguiflow` calls |
+//! | `agents`, `artifacts` | what `icecore.penguiflow` calls |
 
 #![expect(missing_debug_implementations, reason = "Python holds these, and prints them by `__repr__`")]
 
 mod agents;
+mod artifacts;
 mod call;
 mod error;
 mod event;
@@ -34,6 +35,8 @@ mod values;
 mod _native {
     #[pymodule_export]
     use crate::agents::{NativeAgents, NativeTaken, flush_at_exit};
+    #[pymodule_export]
+    use crate::artifacts::{NativeArtifacts, NativeReading, NativeUpload};
     #[pymodule_export]
     use crate::call::{Call, Finished};
     #[pymodule_export]

@@ -69,7 +69,11 @@ impl Owned {
         Ok(found)
     }
 
-    fn check_bytes(&self, bytes: u64) -> Result<()> {
+    /// Whether one may have so many bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if not.
+    pub fn check_bytes(&self, bytes: u64) -> Result<()> {
         let max = self.all.retention.artifact_bytes_max;
         if bytes <= max {
             return Ok(());
@@ -77,7 +81,7 @@ impl Owned {
         Err(Error::new(ErrorKind::Invalid, "storing an artifact")
             .with("bytes", bytes)
             .with("bytes_max", max)
-            .advise("It is larger than an artifact may be: store less, or raise the limit"))
+            .advise("Its size exceeds limit artifact_bytes_max: store less, or raise that"))
     }
 
     /// What is to be done so that this record is there. Run again when others were first.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flows import Noting, run_messages
 from icecore.penguiflow import StateStore
+from penguiflow.artifacts import ArtifactRetentionConfig, ArtifactScope
 from penguiflow.state import StateUpdate, TaskContextSnapshot, TaskState, TaskStatus, TaskType, UpdateType
 from worlds import Board, numbered
 
@@ -93,8 +94,36 @@ async def flow(url: str, tenant: str, notes: str, how: str, pace: str) -> None:
     await run_messages(store, random.Random(pace), how == "flushed")
 
 
+async def artifacts(url: str, tenant: str, board: str) -> None:
+    """Stores one artifact after the other until it is killed, and counts those of which it was told so."""
+    told = Board(Path(board))
+    async with StateStore(url, tenant=tenant) as store:
+        while True:
+            number = told.count
+            data = f"{number} ".encode() * (1_200_000 if number % 3 == 2 else 10)
+            await store.artifact_store.put_bytes(data, filename=f"{number}", scope=ArtifactScope(session_id="s"))
+            told.add()
+
+
+async def limited(url: str, tenant: str, worker: str, count: str) -> None:
+    """Stores artifacts in a session where few have room, and says which were stored."""
+    limits = ArtifactRetentionConfig(max_artifacts_per_session=5, cleanup_strategy="fifo")
+    async with StateStore(url, tenant=tenant, artifact_retention=limits) as store:
+        for number in range(int(count)):
+            name, scope = f"{worker}/{number}", ArtifactScope(session_id="s")
+            await store.artifact_store.put_bytes(name.encode(), filename=name, scope=scope)
+            print(name, flush=True)
+
+
 def main() -> None:
-    doing = {"events": events, "take": take, "updates": updates, "flow": flow}
+    doing = {
+        "artifacts": artifacts,
+        "events": events,
+        "flow": flow,
+        "limited": limited,
+        "take": take,
+        "updates": updates,
+    }
     asyncio.run(doing[sys.argv[1]](*sys.argv[2:]))  # type: ignore[operator]
 
 

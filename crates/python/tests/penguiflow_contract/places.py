@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import icecore
 from icecore.penguiflow import StateStore
+from penguiflow.artifacts import ArtifactRetentionConfig
 
 # As crates/services makes them.
 BUCKET = "icecore-test"
@@ -80,7 +81,8 @@ def _shared(url: str) -> icecore.Store:
     return icecore.Store(url)
 
 
-def make() -> StateStore:
+def make(artifact_retention: ArtifactRetentionConfig | None = None) -> StateStore:
     place = os.environ["ICECORE_CONTRACT_PLACE"]
     url = _url(place)
-    return StateStore(_shared(url) if place in SHARED else url, tenant="contract")
+    store = _shared(url) if place in SHARED else url
+    return StateStore(store, tenant="contract", artifact_retention=artifact_retention)

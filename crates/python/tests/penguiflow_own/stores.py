@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from artifact_stores import swapped_artifacts
+
 TENANT = "own-tests"
 # A store that does not come back fails its test, and not the whole run.
 SECONDS_TO_SETTLE = 20
@@ -69,21 +71,27 @@ class Given:
 
 
 def swapped(ours: Any, places: Places) -> Any:
-    """A class for the place of Penguiflow's stores; their caps are accepted and mean nothing: ours keeps everything."""
+    """A class for the place of Penguiflow's stores; but for artifacts, caps mean nothing: ours keeps everything."""
 
     def __init__(self: Any, **caps: Any) -> None:
         unknown = [name for name in caps if not name.startswith("max_") and name != "artifact_retention"]
         if unknown:
             raise TypeError(f"Penguiflow's stores do not take {', '.join(unknown)}")
         self.swap_given = Given()
-        ours.__init__(self, places.fresh(), tenant=TENANT)
+        retention = caps.get("artifact_retention")
+        ours.__init__(self, places.fresh(), tenant=TENANT, artifact_retention=retention)
         places.stores.append(self)
 
-    members: dict[str, Any] = {"__init__": __init__}
+    def artifact_store(self: Any) -> Any:
+        return self._artifacts or made.artifacts(state=self)
+
+    members: dict[str, Any] = {"__init__": __init__, "artifact_store": property(artifact_store)}
     for name, method in inspect.getmembers(ours, inspect.iscoroutinefunction):
         if not name.startswith("_") and name not in ("aclose", "flush", "open"):
             members[name] = noted(method, name) if name in SHOWN else counted(method)
-    return type("Swapped", (ours,), members)
+    made: Any = type("Swapped", (ours,), members)
+    made.artifacts = swapped_artifacts(made)
+    return made
 
 
 def counted(method: Method) -> Method:

@@ -56,18 +56,23 @@ class Swap:
         in_session = importlib.import_module("penguiflow.sessions.persistence").InMemorySessionStateStore
         # It has the name only when asked for it.
         importlib.import_module("penguiflow.state").InMemoryStateStore = in_memory  # type: ignore[attr-defined]
+        artifacts = [
+            importlib.import_module("penguiflow.artifacts").InMemoryArtifactStore,
+            importlib.import_module("penguiflow.state.in_memory").PlaygroundArtifactStore,
+        ]
         for module in list(sys.modules.values()):
             if getattr(module, "__name__", "").split(".")[0] == "penguiflow":
-                self.replace(module, in_memory, in_session)
+                self.replace(module, self.store, in_memory, in_session)
+                self.replace(module, self.store.artifacts, *artifacts)
         flow = modules[0].PenguiFlow
         planner = importlib.import_module("penguiflow.planner").ReactPlanner
         flow.__init__ = self.attached(flow.__init__)
         planner.__init__ = self.attached(planner.__init__, forget_pauses)
 
-    def replace(self, module: ModuleType, *originals: type) -> None:
+    def replace(self, module: ModuleType, ours: type, *originals: type) -> None:
         for name, value in list(vars(module).items()):
             if any(value is original for original in originals):
-                setattr(module, name, self.store)
+                setattr(module, name, ours)
 
     def attached(self, init: Callable[..., None], then: Callable[[Any], None] | None = None) -> Callable[..., None]:
         """The constructor of what works without a store, with one of ours where a test gives none."""

@@ -11,6 +11,7 @@ except ImportError as error:
     ) from error
 
 from ._admin import create_store
+from ._artifact_store import ArtifactStore
 from ._state_store import GROUPS, StateStore
 
-__all__ = ["GROUPS", "StateStore", "create_store"]
+__all__ = ["GROUPS", "ArtifactStore", "StateStore", "create_store"]

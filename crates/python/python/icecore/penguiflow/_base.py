@@ -8,9 +8,12 @@ import sys
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
+from penguiflow.artifacts import ArtifactRetentionConfig
+
 from .. import _native
 from .._call import wait
 from .._store import Store
+from ._artifact_store import ArtifactStore
 
 Durability: TypeAlias = Literal["buffered", "durable"]
 
@@ -26,6 +29,7 @@ class Base:
 
     ``buffer_bytes`` bounds what is accepted and not written: beyond it, callers wait. ``pause_ttl`` is for how many
     seconds a planner that waits can be resumed; ``None`` is for ever. No call takes longer than ``timeout`` seconds.
+    ``artifact_retention`` has the limits of artifacts: without it, Penguiflow's own.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class Base:
         buffer_bytes: int = 32 << 20,
         pause_ttl: float | None = 86_400.0,
         timeout: float = 10.0,
+        artifact_retention: ArtifactRetentionConfig | None = None,
     ) -> None:
         if durability not in ("buffered", "durable"):
             raise ValueError(f"durability is 'buffered' or 'durable', not {durability!r}")
@@ -45,6 +50,9 @@ class Base:
         self._icecore = Store(store) if isinstance(store, str) else store
         self._tenant = tenant
         self._pause_ttl = pause_ttl
+        self._artifact_retention = artifact_retention or ArtifactRetentionConfig()
+        self._timeout = timeout
+        self._artifacts: ArtifactStore | None = None
         self._native = _native.NativeAgents(
             self._icecore._native, tenant, durability == "durable", linger, buffer_bytes, timeout
         )
@@ -69,17 +77,23 @@ class Base:
         What Penguiflow saves in tasks of this loop that nobody awaits is waited for as well.
         """
         await self._handed_over(timeout)
+        await self._settle_artifacts()
         await wait(self._native.flush(timeout))
 
     async def aclose(self, timeout: float = 30.0) -> None:
         """Flushes, accepts no more, and closes the store if it was given by its URL."""
         await self._handed_over(timeout)
         self._native.close()
+        await self._settle_artifacts()
         try:
             await wait(self._native.flush(timeout))
         finally:
             if self._is_ours:
                 await self._icecore.aclose()
+
+    async def _settle_artifacts(self) -> None:
+        if self._artifacts is not None:
+            await self._artifacts.settle()
 
     async def _handed_over(self, timeout: float) -> None:
         # Tasks that were made have begun after this, which is all that most of them need.

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from ._artifact_store import ArtifactStore
 from ._base import Base
 from ._flows import Bindings, Events
 from ._planner import Memory, Pauses, PlannerEvents, Trajectories
 from ._tasks import Steering, Tasks
+
+
+class Artifacts(Base):
+    """Content beside all this."""
+
+    @property
+    def artifact_store(self) -> ArtifactStore:
+        """The artifacts of this tenant: one object, made when it is first asked for."""
+        if self._artifacts is None:
+            native = self._icecore._native
+            self._artifacts = ArtifactStore(native, self._tenant, self._artifact_retention, self._timeout)
+        return self._artifacts
+
 
 GROUPS: dict[str, type[Base]] = {
     "bindings": Bindings,
@@ -17,11 +31,12 @@ GROUPS: dict[str, type[Base]] = {
     "steering": Steering,
     "trajectories": Trajectories,
     "planner_events": PlannerEvents,
+    "artifacts": Artifacts,
 }
 """The capabilities that a store may lack."""
 
 
-class StateStore(Events, Bindings, Pauses, Memory, Tasks, Steering, Trajectories, PlannerEvents):
+class StateStore(Events, Bindings, Pauses, Memory, Tasks, Steering, Trajectories, PlannerEvents, Artifacts):
     """A state store for Penguiflow, over any storage system."""
 
     @staticmethod
