@@ -1,6 +1,7 @@
 //! `icecore`: append, import, read, tail, verify and copy logs from the command line; keep documents in them, and see them as they were.
 
 mod append;
+mod artifact;
 mod change;
 mod copy;
 mod diff;
@@ -97,6 +98,8 @@ enum Command {
     Rollback(rollback::Args),
     /// Begin a new log with the documents as they are, or were
     Fork(fork::Args),
+    /// Show, store and read artifacts: content of a session
+    Artifact(artifact::Args),
     /// Say how many bytes tenants, kinds or logs take: what grows
     Size(size::Args),
     /// Make a log shorter; its documents stay as they are
@@ -146,7 +149,18 @@ impl Command {
             | Self::Maintain(maintain::Args { dry_run: true, .. }) => WhenClosed::End,
             Self::Hold(args) if matches!(args.command, hold::Command::List) => WhenClosed::End,
             Self::Policy(args) if matches!(args.command, policy::Command::List) => WhenClosed::End,
-            Self::Append(_)
+            Self::Artifact(args)
+                if matches!(
+                    args.command,
+                    artifact::Command::List { .. }
+                        | artifact::Command::Show(_)
+                        | artifact::Command::Get { to: None, .. }
+                ) =>
+            {
+                WhenClosed::End
+            }
+            Self::Artifact(_)
+            | Self::Append(_)
             | Self::Put(_)
             | Self::Patch(_)
             | Self::Merge(_)
@@ -303,6 +317,7 @@ async fn run(cli: &Cli, output: &mut Output) -> Result<ExitCode> {
         Command::Maintain(args) => {
             write_existing(cli, async |store| maintain::run(args, store, output).await).await
         }
+        Command::Artifact(args) => artifact(&args.command, cli, output).await,
         Command::Size(args) => size::run(args, &look(cli).await?, output).await,
         Command::Verify(args) => verify::run(args, &look(cli).await?, output).await,
         Command::Replay(args) => replay::run(args, &look(cli).await?, output).await,
@@ -313,6 +328,28 @@ async fn run(cli: &Cli, output: &mut Output) -> Result<ExitCode> {
             clap_complete::generate(*shell, &mut Cli::command(), "icecore", &mut script);
             output.bytes(&script)?;
             Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+async fn artifact(command: &artifact::Command, cli: &Cli, output: &mut Output) -> Result<ExitCode> {
+    use artifact::Command as Do;
+
+    match command {
+        Do::List { tenant, session } => {
+            artifact::list(tenant, session.as_deref(), &look(cli).await?, output).await
+        }
+        Do::Show(which) => artifact::show(which, &look(cli).await?, output).await,
+        Do::Get { which, to } => artifact::get(which, to.as_deref(), &look(cli).await?, output).await,
+        Do::Put(args) => {
+            let file = args.open()?;
+            write(cli, async |store| artifact::put(args, file, store, output).await).await
+        }
+        Do::Delete(which) => {
+            write_existing(cli, async |store| artifact::delete(which, store, output).await).await
+        }
+        Do::Sweep { tenant } => {
+            write_existing(cli, async |store| artifact::sweep(tenant.as_deref(), store, output).await).await
         }
     }
 }

@@ -3,18 +3,19 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use icecore::agents::artifacts::{Swept, sweep};
 use icecore::retention::{Applied, Maintained, Pace};
 use icecore::{ErrorKind, Result, Store};
 use indicatif::HumanBytes;
 use serde_json::json;
 
 use crate::output::{Output, error_json};
-use crate::{time, trim};
+use crate::{artifact, time, trim};
 
 #[derive(Debug, clap::Args)]
 #[command(
     group = clap::ArgGroup::new("how").args(["once", "watch"]),
-    after_help = "A pass finishes what others began to trim, gives back the bytes of what was trimmed long enough ago, and applies the policies (see `icecore policy`). One process at a time does it; if that is killed, another goes on where it was. Exit code 5 if another is at it, or if a log failed.\n\nExamples:\n  icecore maintain --once\n  icecore maintain --once --dry-run"
+    after_help = "A pass finishes what others began to trim, gives back the bytes of what was trimmed long enough ago, applies the policies (see `icecore policy`), and deletes artifacts that have expired. One process at a time does it; if that is killed, another goes on where it was. Exit code 5 if another is at it, or if a log failed.\n\nExamples:\n  icecore maintain --once\n  icecore maintain --once --dry-run"
 )]
 pub struct Args {
     /// One pass, as for cron; this is what is done by default
@@ -40,6 +41,12 @@ pub async fn run(args: &Args, store: &Store, output: &mut Output) -> Result<Exit
         let bar = output.progress(None, "logs");
         let done = store.maintain_once(pace, |so_far| bar.set_position(so_far.logs)).await;
         bar.finish_and_clear();
+        let done = match done {
+            // What has expired takes nothing that anybody could still want, so no policy speaks of it.
+            Ok(Some(done)) => sweep::all(store).await.map(|swept| Some((done, swept))),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        };
         let code = match done {
             Err(error) if args.watch => {
                 // It is tried again.
@@ -57,9 +64,9 @@ pub async fn run(args: &Args, store: &Store, output: &mut Output) -> Result<Exit
     }
 }
 
-fn tell(done: Option<&Maintained>, output: &mut Output) -> Result<ExitCode> {
+fn tell(done: Option<&(Maintained, Swept)>, output: &mut Output) -> Result<ExitCode> {
     let unavailable = ExitCode::from(ErrorKind::Unavailable.exit_code());
-    let Some(done) = done else {
+    let Some((done, swept)) = done else {
         if output.is_json() {
             output.line(&json!({ "done": false }).to_string())?;
         } else {
@@ -68,12 +75,12 @@ fn tell(done: Option<&Maintained>, output: &mut Output) -> Result<ExitCode> {
         return Ok(unavailable);
     };
     if output.is_json() {
-        let line = json!({ "done": true, "logs": done.logs, "trimmed": done.trimmed, "commits": done.commits, "bytes": done.bytes, "deleted": done.deleted, "finished": done.finished, "swept_commits": done.swept, "held": done.held, "failed": done.failed, "first_error": done.first_error.as_ref().map(error_json) });
+        let line = json!({ "done": true, "logs": done.logs, "trimmed": done.trimmed, "commits": done.commits, "bytes": done.bytes, "deleted": done.deleted, "finished": done.finished, "swept_commits": done.swept, "held": done.held, "failed": done.failed, "artifacts": artifact::swept_json(swept), "first_error": done.first_error.as_ref().map(error_json) });
         output.line(&line.to_string())?;
     } else {
         output.line(&format!(
-            "logs {}: trimmed {} by {} commits of {}, deleted {}, held {}, failed {}; finished {} of others, swept {} commits",
-            done.logs, done.trimmed, done.commits, HumanBytes(done.bytes), done.deleted, done.held, done.failed, done.finished, done.swept
+            "logs {}: trimmed {} by {} commits of {}, deleted {}, held {}, failed {}; finished {} of others, swept {} commits, {} artifacts",
+            done.logs, done.trimmed, done.commits, HumanBytes(done.bytes), done.deleted, done.held, done.failed, done.finished, done.swept, swept.expired
         ))?;
         if let Some(error) = &done.first_error {
             output.note(&error.to_string());

@@ -1,14 +1,15 @@
 //! Copies logs from one store to another, byte for byte: resumable, incremental, checked on the way.
 
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use icecore_log::{
-    End, Error, ErrorKind, Hash, Head, LogId, LogPrefix, Mode, PageLimit, Result, Run, Version,
+    BlobId, End, Error, ErrorKind, Hash, Head, LogId, LogPrefix, Mode, PageLimit, Result, Run, Version,
 };
 
-use crate::{Log, Store, lock, retention};
+use crate::{CONTENT, Log, Store, lock, retention};
 
 /// What was copied so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -19,7 +20,7 @@ pub struct Copied {
     pub unchanged: u64,
     /// Commits copied.
     pub commits: u64,
-    /// Their bytes.
+    /// Their bytes, and those of content that they speak of.
     pub bytes: u64,
 }
 
@@ -147,10 +148,32 @@ async fn copy_commits(source: &Log, target: &Log, mut tell: impl FnMut(Copied)) 
         None => begin(target, head.boundary).await?,
     };
     if place.version < head.version {
+        // Before the commits that speak of it: what these speak of is there, or was deleted since.
+        copy_content(source, target, &mut tell).await?;
         copy_pages(source, target, &head, place, &mut tell).await?;
     }
     // Not before: a log is never closed through its head, which may have been the copy's.
     if closed < head.boundary { close(target, head.boundary).await } else { Ok(()) }
+}
+
+/// Copies the blobs that hold content of their own and are not there yet, one at a time.
+async fn copy_content(source: &Log, target: &Log, tell: &mut impl FnMut(Copied)) -> Result<()> {
+    let (from, to) = (&source.store.0.backend, &target.store.0.backend);
+    let blobs = from.list_blobs(&source.id, CONTENT).await?;
+    if blobs.is_empty() {
+        return Ok(());
+    }
+    let have: HashSet<String> =
+        to.list_blobs(&target.id, CONTENT).await?.into_iter().map(|blob| blob.name).collect();
+    for blob in blobs.iter().filter(|blob| !have.contains(&blob.name)) {
+        let id = BlobId::new(source.id.clone(), &blob.name)?;
+        if let Some(content) = from.get_blob(&id, None).await? {
+            let bytes = content.len() as u64;
+            to.put_blob(&id, content).await?;
+            tell(Copied { bytes, ..Copied::default() });
+        }
+    }
+    Ok(())
 }
 
 async fn copy_pages(

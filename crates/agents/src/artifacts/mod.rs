@@ -262,6 +262,11 @@ impl Artifact {
         &self.record
     }
 
+    /// The session that has it: its id, or what stands for one that cannot be the key of a log.
+    pub fn session(&self) -> String {
+        self.of.log.id().key()
+    }
+
     /// Its content, as it is read: every part is checked before it is given.
     pub fn read(&self) -> Reading {
         Reading::new(self.clone())

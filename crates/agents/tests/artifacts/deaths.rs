@@ -1,6 +1,8 @@
 //! A process that is killed at any step of any call: what was acknowledged is there, and no record is without its content.
 
 use icecore_agents::artifacts::body::PART_BYTES;
+use icecore_layers::{Fate, Fault};
+use icecore_log::ErrorKind;
 
 use super::mortal::Mortal;
 use super::*;
@@ -87,4 +89,28 @@ async fn killed_at_any_step_no_record_is_without_its_content_and_the_rest_is_swe
         }
     }
     assert!(survived);
+}
+
+/// Of the last commit of a put, the record's, nobody is told what became of it: its content stays, whether it is there or not.
+#[tokio::test(start_paused = true)]
+async fn what_may_have_been_stored_keeps_its_content_and_may_be_stored_again() {
+    for (fate, is_there) in [(Fate::LoseAnswer, true), (Fate::LoseRequest, false)] {
+        let world = World::new();
+        let fault = Arc::new(Fault::new(Arc::clone(&world.backend)));
+        let store = world.store_over(Arc::clone(&fault) as Arc<dyn Backend>);
+        let owned = Artifacts::new(store, tenant()).of(&Owner::session("s-1")).unwrap();
+        put(&owned, "first", 10).await;
+        // The entry that leads to it passes.
+        fault.plan(std::iter::once(Fate::Pass).chain([fate; 100]));
+        let error = owned.put(what("a"), content("a", 10)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unknown, "{error}");
+
+        let names = left(&world, "s-1").await;
+        assert_eq!(names.contains(&"a".to_owned()), is_there, "{fate:?}");
+        for artifact in world.artifacts(Retention::default()).list(None).await.unwrap() {
+            assert_eq!(text(&artifact).await, content(&name(&artifact), 10), "{fate:?}");
+        }
+        let again = world.session(Retention::default(), "s-1").put(what("again"), content("a", 10)).await;
+        assert_eq!(name(&again.unwrap()), if is_there { "a" } else { "again" });
+    }
 }

@@ -90,6 +90,10 @@ async fn the_first_that_came_make_room_however_they_are_used() {
     }
     first.used();
     put(&owned, "a", 10).await;
+    // Nor does it matter what others note who have other limits.
+    let others = world.artifacts(Retention::default());
+    others.find(&first.record().id).await.unwrap().unwrap().used();
+    others.settle().await;
     put(&owned, "d", 10).await;
     assert_eq!(left(&world, "s-1").await, ["b", "c", "d"]);
 }

@@ -1,7 +1,9 @@
 //! Artifacts: what is stored comes back or is gone by the limits, of each owner alone, whoever is killed where.
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
+mod copies;
 mod deaths;
+mod golden;
 mod limits;
 #[cfg(target_os = "linux")]
 mod memory;
