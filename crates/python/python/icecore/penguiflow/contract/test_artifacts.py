@@ -1,5 +1,6 @@
 """Artifacts: content under an id that follows from it, within a scope."""
 
+import asyncio
 import hashlib
 from typing import Any
 
@@ -111,6 +112,27 @@ async def test_equal_content_is_stored_once_and_the_first_reference_stays(artifa
 
 
 @judges("artifacts")
+async def test_of_equal_content_that_is_stored_at_once_one_reference_is_there(artifacts: Any) -> None:
+    data, within = content(), scope()
+
+    refs = await asyncio.gather(*(artifacts.put_bytes(data, filename=str(n), scope=within) for n in range(16)))
+
+    assert all(ref == refs[0] for ref in refs)
+    assert await artifacts.list(scope=within) == [refs[0]]
+
+
+@judges("artifacts")
+async def test_many_that_are_stored_at_once_are_all_there(artifacts: Any) -> None:
+    within = scope()
+    contents = [content() for _ in range(24)]
+
+    refs = await asyncio.gather(*(artifacts.put_bytes(data, scope=within) for data in contents))
+
+    assert [await artifacts.get(ref.id) for ref in refs] == contents
+    assert {ref.id for ref in await artifacts.list(scope=within)} == {ref.id for ref in refs}
+
+
+@judges("artifacts")
 async def test_what_is_not_there_is_none(artifacts: Any) -> None:
     missing = f"art_{fresh()}"
 
@@ -172,6 +194,8 @@ async def test_the_facade_for_tools_sees_its_own_session(artifacts: Any) -> None
 
     assert await later.download(ref.id) == data
     assert await stranger.download(ref.id) is None
+    assert await stranger.delete(ref.id) is False
+    assert await own.download(ref.id) == data
 
 
 @judges("artifacts")

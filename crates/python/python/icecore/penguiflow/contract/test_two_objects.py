@@ -21,6 +21,7 @@ from ._making import (
     update,
 )
 from ._ours import ONCE
+from ._penguiflow import ArtifactScope
 from ._plugin import Open, close
 from ._streams import Stream
 
@@ -161,3 +162,19 @@ async def test_a_store_that_is_opened_again_has_all_that_was_accepted(
     }
     missing = [capability for capability in written if not await eventually(reads[capability], bool, 5.0)]
     assert missing == []
+
+
+@judges("two objects")
+async def test_the_other_has_the_artifacts_and_what_is_deleted_is_gone_for_both(
+    state_store: Any, other_state_store: Any
+) -> None:
+    require(state_store, "artifacts")
+    data, scope = fresh().encode(), ArtifactScope(session_id=fresh())
+    ref = await state_store.artifact_store.put_bytes(data, filename="first", scope=scope)
+
+    assert await other_state_store.artifact_store.get(ref.id) == data
+    assert await other_state_store.artifact_store.get_ref(ref.id) == ref
+    assert await other_state_store.artifact_store.put_bytes(data, filename="second", scope=scope) == ref
+    assert await other_state_store.artifact_store.delete(ref.id) is True
+    assert await state_store.artifact_store.get(ref.id) is None
+    assert await state_store.artifact_store.list(scope=scope) == []
