@@ -1,4 +1,4 @@
-"""The bytes that Penguiflow's things are stored as: `docs/formats/penguiflow.md`, and the file beside this one.
+"""The bytes that Penguiflow's things are stored as: `penguiflow.md` and `artifacts.md` of the formats, and the file here.
 
 ``ICECORE_BLESS=1`` writes the file anew. What stands in it must stay readable: it is read back below.
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import icecore
-from icecore.penguiflow import StateStore, _codec
+from icecore.penguiflow import StateStore, _artifact_store, _codec
+from penguiflow.artifacts import ArtifactScope
 from penguiflow.planner import PlannerEvent, Trajectory
 from penguiflow.state import (
     RemoteBinding,
@@ -72,6 +74,8 @@ async def save_all(store: StateStore) -> None:
         remote_skill="refund",
     )
     await store.save_remote_binding(binding)
+    scope = ArtifactScope(tenant_id="t", user_id="ada", session_id="s-1", trace_id="trace-1")
+    await store.artifact_store.put_text("tea", filename="é.txt", namespace="n.a", scope=scope, meta={"b": b"\xff"})
     await store.flush()
 
 
@@ -90,6 +94,8 @@ def line(log: str, event: icecore.RecordedEvent) -> dict[str, Any]:
         before, _, behind = data.partition(",")
         assert before.removeprefix('{"expires_at_ms":').isdigit()
         data = '{"expires_at_ms":0,' + behind
+    # When it was stored, and what nobody can guess.
+    data = re.sub(r'"(created_at_ms|expires_at_ms)":\d+', r'"\1":0', re.sub(r'"body":"[^"]*"', '"body":""', data))
     found = {
         "log": log,
         "id": own,
@@ -125,6 +131,13 @@ def test_what_the_golden_file_has_is_read() -> None:
 
     read = _codec.event("trace-1", (event["data"].encode(), event["kind"], event["node"]))
 
+    [artifact] = [row for row in rows if row["log"] == "acme/artifacts/s-1" and '"about"' in row["data"]]
+    record = json.loads(artifact["data"])
+    about = json.dumps(record["about"]).encode()
+    ref = _artifact_store.ref((record["id"], record["bytes"], record["sha256"], about))
+
+    assert ref.scope is not None and ref.scope.user_id == "ada"
+    assert (ref.filename, ref.mime_type, ref.source) == ("é.txt", "text/plain", {"b": b"\xff"})
     # NaN is not equal to itself.
     assert repr(read.payload) == repr({**VALUES, "keys": {1: "a", (2, None): "b"}})
     assert _codec.task(task["data"].encode()).context_snapshot == snapshot()

@@ -44,7 +44,7 @@ class ArtifactStore:
         """Stores content: it is durable when this returns. What its owner has already keeps its first reference."""
         content = data if isinstance(data, bytes) else bytes(memoryview(data))
         said = _said(mime_type, filename, namespace, scope, meta)
-        return _ref(await wait(self._native.put(*said, content)))
+        return ref(await wait(self._native.put(*said, content)))
 
     async def put_text(
         self,
@@ -76,7 +76,7 @@ class ArtifactStore:
         upload = await wait(self._native.upload(*said))
         async for piece in pieces:
             await wait(upload.write(piece))
-        return _ref(await wait(upload.finish()))
+        return ref(await wait(upload.finish()))
 
     async def get(self, artifact_id: str) -> bytes | None:
         """The content; ``None`` if there is none, or it has expired. What is damaged is never returned."""
@@ -97,7 +97,7 @@ class ArtifactStore:
     async def get_ref(self, artifact_id: str) -> ArtifactRef | None:
         """What was said of it when it was stored."""
         found = await wait(self._native.find(artifact_id))
-        return None if found is None else _ref(found)
+        return None if found is None else ref(found)
 
     async def delete(self, artifact_id: str) -> bool:
         """Deletes it; whether it was there."""
@@ -110,8 +110,8 @@ class ArtifactStore:
     async def list(self, *, scope: ArtifactScope | None = None) -> list[ArtifactRef]:
         """Those whose scope has all that is asked for; of a session in the order in which they came."""
         session = None if scope is None else scope.session_id
-        refs = [_ref(found) for found in await wait(self._native.list(session))]
-        return refs if scope is None else [ref for ref in refs if _is_within(ref.scope, scope)]
+        refs = [ref(found) for found in await wait(self._native.list(session))]
+        return refs if scope is None else [one for one in refs if _is_within(one.scope, scope)]
 
     async def clear_session(self, session_id: str) -> int:
         """Deletes all of a session; how many there were."""
@@ -153,7 +153,8 @@ def _said(
     return (scope.tenant_id, scope.user_id, session), namespace, scope.trace_id, encode_any(about)
 
 
-def _ref(found: tuple[str, int, str, bytes]) -> ArtifactRef:
+def ref(found: tuple[str, int, str, bytes]) -> ArtifactRef:
+    """A reference, as it is stored."""
     artifact_id, size, sha256, about = found
     said = decode(about)
     return ArtifactRef(
