@@ -1,4 +1,4 @@
-"""The bytes that Penguiflow's things are stored as: `penguiflow.md` and `artifacts.md` of the formats, and the file here.
+"""The bytes that Penguiflow's things are stored as: `docs/formats/penguiflow.md`, `artifacts.md`, and the file here.
 
 ``ICECORE_BLESS=1`` writes the file anew. What stands in it must stay readable: it is read back below.
 """
