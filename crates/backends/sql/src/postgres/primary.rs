@@ -14,14 +14,14 @@ use futures_util::stream::FuturesUnordered;
 use icecore_log::{Durability, ErrorKind};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::config::Found;
 use super::{fault, wire};
 use crate::server::Done;
 use crate::server::fault::{Fault, Meaning, Stage};
 
-/// How long the others are waited for when one has said that it is the primary.
+/// How long the one that was the primary is waited for; and, when one has said that it is, the others.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is known of the primary, by all connections of a store.
@@ -87,7 +87,7 @@ impl Primary {
             let known = self.known();
             (known.place?, known.found.clone())
         };
-        let answer = ask(servers.get(place)?).await.ok()?;
+        let answer = timeout(PATIENCE, ask(servers.get(place)?)).await.ok()?.ok()?;
         if answer.found.is_standby || known.is_some_and(|known| answer.found.is_before(&known)) {
             return None;
         }

@@ -33,6 +33,9 @@ struct Idle<D: Dialect> {
     is_shut_down: bool,
 }
 
+/// How long an idle connection has to say that it lives.
+const PING_PATIENCE: Duration = Duration::from_secs(1);
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Each critical section leaves its state whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -77,9 +80,9 @@ impl<D: Dialect> Pool<D> {
         };
         while let Some((mut connection, since)) = self.take()? {
             let is_old = since.elapsed() > self.ask_after;
-            if !is_old
-                || timeout_at(deadline, D::ping(&mut connection)).await.is_ok_and(|asked| asked.is_ok())
-            {
+            // A machine that is gone does not say so: there is to be time left for another.
+            let until = deadline.min(Instant::now() + PING_PATIENCE);
+            if !is_old || timeout_at(until, D::ping(&mut connection)).await.is_ok_and(|asked| asked.is_ok()) {
                 session.connection = Some(connection);
                 return Ok(session);
             }
@@ -92,7 +95,10 @@ impl<D: Dialect> Pool<D> {
 
     async fn connect(&self, deadline: Instant) -> Result<D::Connection, Fault> {
         let connected = timeout_at(deadline, self.dialect.connect()).await;
-        connected.map_err(|_| Fault::late(Stage::Before))?
+        connected.map_err(|_| {
+            self.dialect.suspect();
+            Fault::late(Stage::Before)
+        })?
     }
 
     fn take(&self) -> Result<Option<(D::Connection, Instant)>, Fault> {

@@ -7,7 +7,7 @@ use icecore_conformance::commits::{append, create, head, log, numbered, one, pag
 use icecore_conformance::{Ending, Told};
 use icecore_log::{Backend, Durability, ErrorKind, LogId, PageLimit, Version};
 use icecore_services::postgres::{Quorum, sql};
-use icecore_services::proxy::Proxy;
+use icecore_services::proxy::{Flow, Proxy, Way};
 use icecore_sql::PostgresStore;
 use tokio::task::block_in_place;
 
@@ -35,7 +35,7 @@ async fn what_a_standby_has_survives_the_death_of_the_primary() {
     }
     let counted = || counts.iter().map(|count| count.load(Ordering::Relaxed)).collect::<Vec<_>>();
 
-    for _ in 0..rounds {
+    for round in 1..=rounds {
         reach(&counts, &counted().iter().map(|count| count + 10).collect::<Vec<_>>()).await;
         let killed = set.primary;
         block_in_place(|| {
@@ -45,7 +45,9 @@ async fn what_a_standby_has_survives_the_death_of_the_primary() {
         let acknowledged = counted();
         check(&store(&set.url()).await.unwrap(), &acknowledged).await;
         reach(&counts, &acknowledged.iter().map(|count| count + 10).collect::<Vec<_>>()).await;
-        block_in_place(|| set.rejoin(killed).unwrap());
+        if round < rounds {
+            block_in_place(|| set.rejoin(killed).unwrap());
+        }
     }
 
     stop.store(true, Ordering::Relaxed);
@@ -154,6 +156,24 @@ async fn a_primary_that_was_replaced_and_comes_back_as_it_was_wins_nothing() {
     block_in_place(|| set.rejoin(0).unwrap());
     assert_eq!(store(&through).await.unwrap_err().kind(), ErrorKind::Refused);
     assert_eq!(page(&everywhere, &log, 1).await.commits, run(&log, 1..=5, 0).commits);
+}
+
+/// A machine that is gone does not close its connections. What is idle is asked for a second, and so is the server before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_does_not_answer_any_more_is_left_for_the_one_that_replaced_it() {
+    let mut set = start();
+    let silent = Proxy::start(&set.nodes[0].address()).unwrap();
+    let hosts = [silent.address(), set.nodes[1].address(), set.nodes[2].address()].join(",");
+    let store = store(&format!("postgres://postgres@{hosts}/postgres")).await.unwrap();
+    let log = log("s-1");
+    append(&store, &log, 1..=1).await;
+    silent.set(Way::Requests, Flow::Lose);
+    silent.set(Way::Answers, Flow::Lose);
+    block_in_place(|| set.fail_over().unwrap());
+    // Longer than a connection is trusted.
+    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+
+    assert_eq!(create(&store, run(&log, 2..=2, 0)).await, Told::done(1));
 }
 
 /// A standby is promoted that was away: what only the others have, which was acknowledged, is lost. That is told as a gap.

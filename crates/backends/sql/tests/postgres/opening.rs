@@ -165,6 +165,22 @@ async fn the_settings_of_a_role_change_nothing() {
     }
 }
 
+/// As what only speaks as PostgreSQL does, or lets nobody ask.
+#[tokio::test]
+async fn a_server_that_tells_no_timeline_is_used_all_the_same() {
+    let database = database();
+    let url = secured(&database, PASSWORD);
+    sql(&database.url(), &["REVOKE EXECUTE ON FUNCTION pg_control_system FROM PUBLIC"]).unwrap();
+
+    let store = store(&url).await.unwrap();
+
+    append(&store, &log("s-1"), 1..=2).await;
+    assert_eq!(store.capabilities().durability, Durability::Disk);
+    let facts = store.examine(Depth::Quick).await.unwrap().facts;
+    let timeline = facts.iter().find(|(name, _)| name == "timeline").unwrap();
+    assert_eq!(timeline.1, "not told of system not told");
+}
+
 #[tokio::test]
 async fn what_is_declared_is_what_the_server_is_set_to() {
     for (settings, durability) in
