@@ -27,6 +27,15 @@ pub const FAILOVER: &[Promise] = &[
         replace: "self.is_of(other) && self.timeline.is_none() && other.timeline.is_some()",
     },
     Promise {
+        promise: "A primary of PostgreSQL that does not answer any more is left for the one that replaced it, within one call.",
+        package: "icecore-sql",
+        test: "a_primary_that_does_not_answer_any_more_is_left_for_the_one_that_replaced_it",
+        broken: "an idle connection is asked whether it lives for as long as the call may take",
+        file: "crates/backends/sql/src/server/pool.rs",
+        find: "let until = deadline.min(Instant::now() + PING_PATIENCE);",
+        replace: "let until = deadline;",
+    },
+    Promise {
         promise: "What is lost with PostgreSQL's primary because no standby had it was acknowledged to nobody.",
         package: "icecore-sql",
         test: "what_no_standby_has_is_lost_with_the_primary_and_nobody_was_told_otherwise",
