@@ -8,6 +8,8 @@
 //! | [`pause`] | [`Pause`]: a value that exactly one caller takes |
 //! | [`artifacts`] | [`Artifacts`]: content with an owner, for as long as limits say |
 //! | [`binding`] | which conversation of a session goes on at which remote agent |
+//! | [`scope`] | whose something is: tenant, user and session, as types |
+//! | [`sessions`] | [`Sessions`]: made once, touched, expired, ended, listed newest first; their tokens |
 //! | [`fingerprint`] | what makes two events the same event |
 //!
 //! Values are JSON text here, and nothing looks into them.
@@ -19,9 +21,13 @@ pub mod fingerprint;
 pub mod names;
 pub mod outbox;
 pub mod pause;
+pub mod scope;
+pub mod sessions;
 
 pub use artifacts::Artifacts;
 pub use binding::Bindings;
 pub use names::{Kind, Tenant};
 pub use outbox::Outbox;
 pub use pause::Pause;
+pub use scope::{SessionScope, UserScope};
+pub use sessions::Sessions;

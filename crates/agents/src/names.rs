@@ -128,7 +128,7 @@ pub fn hashed(bytes: &[u8]) -> String {
 }
 
 /// As `LogId` escapes it: `=XX` for all but these.
-fn escaped_len(id: &[u8]) -> usize {
+pub(crate) fn escaped_len(id: &[u8]) -> usize {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.-".contains(byte);
     id.iter().map(|byte| if is_plain(byte) { 1 } else { 3 }).sum()
 }

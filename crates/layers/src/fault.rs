@@ -61,6 +61,11 @@ impl Fault {
         self.locked().creates.extend(fates);
     }
 
+    /// Whatever was planned of creates is not done any more.
+    pub fn forget_plan(&self) {
+        self.locked().creates.clear();
+    }
+
     /// Refuses this many of the next reads, heads and listings.
     pub fn refuse_reads(&self, count: usize) {
         self.locked().reads_refused = count;
