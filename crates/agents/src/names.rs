@@ -71,6 +71,10 @@ impl Tenant {
     /// [`ErrorKind::Invalid`] if it is empty, or longer than [`TENANT_BYTES_MAX`] when escaped.
     pub fn new(tenant: impl Into<String>) -> Result<Self> {
         let tenant = tenant.into();
+        if tenant.is_empty() {
+            return Err(Error::new(ErrorKind::Invalid, "naming a tenant")
+                .advise("Say whose data it is: a tenant's name is not empty"));
+        }
         let bytes = LogPrefix::tenant(&tenant)?.as_str().len() - 1;
         if bytes > TENANT_BYTES_MAX {
             return Err(Error::new(ErrorKind::Invalid, "naming a tenant")

@@ -38,9 +38,14 @@ impl Tenant {
     /// A user of this tenant.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] if the id is empty, or longer than [`ID_BYTES_MAX`].
+    /// [`ErrorKind::Invalid`] if the id is empty, or longer than [`ID_BYTES_MAX`], or the tenant is `_`, which is Icecore's own.
     pub fn user(&self, user: impl Into<Arc<str>>) -> Result<UserScope> {
         let user = user.into();
+        if self.as_str() == "_" {
+            return Err(Error::new(ErrorKind::Invalid, "naming a user")
+                .with("tenant", "_")
+                .advise("It is Icecore's own: choose another tenant"));
+        }
         check("naming a user", &user, "Say whose session it is: a user's id is not empty")?;
         Ok(UserScope { tenant: self.clone(), user })
     }
@@ -245,6 +250,7 @@ mod tests {
         let too_long = "x".repeat(ID_BYTES_MAX + 1);
         for error in [
             Tenant::new("").unwrap_err(),
+            Tenant::new("_").unwrap().user("ann").unwrap_err(),
             tenant.user("").unwrap_err(),
             tenant.user(&*too_long).unwrap_err(),
             user.session("").unwrap_err(),

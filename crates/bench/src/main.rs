@@ -9,6 +9,7 @@ mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod reading;
+mod sessions;
 #[cfg(feature = "postgres")]
 mod state;
 
@@ -19,6 +20,10 @@ const HELP: &str = "\
 icecore-bench [ROUNDS] [NAME …]
 
 Names: memory, file, reading, postgres (a build with that feature), many-logs. By default all but many-logs, which takes minutes.
+
+icecore-bench sessions [COUNT] [SYSTEM …]
+
+A page of the list of sessions when there are so many, 20,000. Systems: file, postgres (a build with that feature).
 
 icecore-bench [ROUNDS] state [PART …] [SYSTEM …]
 
@@ -35,11 +40,12 @@ fn main() -> std::process::ExitCode {
     let (numbers, names): (Vec<_>, Vec<_>) =
         arguments.iter().partition(|argument| argument.parse::<usize>().is_ok());
     let usual = if names.first().is_some_and(|name| *name == "state") { 3 } else { 7 };
-    let rounds = numbers.first().and_then(|number| number.parse().ok()).unwrap_or(usual);
+    let number = numbers.first().and_then(|number| number.parse().ok());
+    let rounds = number.unwrap_or(usual);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let done = runtime
         .map_err(|error| Error::new(ErrorKind::Unavailable, "starting").because(error))
-        .and_then(|runtime| runtime.block_on(run(rounds, &names)));
+        .and_then(|runtime| runtime.block_on(run(rounds, number, &names)));
     match done {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
@@ -49,7 +55,7 @@ fn main() -> std::process::ExitCode {
     }
 }
 
-async fn run(rounds: usize, names: &[&String]) -> Result<()> {
+async fn run(rounds: usize, count: Option<usize>, names: &[&String]) -> Result<()> {
     if let [flag, url] = names
         && *flag == "--open"
     {
@@ -67,6 +73,14 @@ async fn run(rounds: usize, names: &[&String]) -> Result<()> {
     let wanted = |name: &str| {
         if names.is_empty() { name != "many-logs" } else { names.iter().any(|found| *found == name) }
     };
+    if let [name, systems @ ..] = names
+        && *name == "sessions"
+    {
+        let mut report = Report::new(sessions::PAGES);
+        sessions::pages(&mut report, count.unwrap_or(sessions::USUAL), systems).await?;
+        report.print();
+        return Ok(());
+    }
     let mut report = Report::new(rounds);
     if wanted("memory") {
         memory::appends_of_a_hundred(&mut report).await?;

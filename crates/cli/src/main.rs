@@ -20,6 +20,7 @@ mod read;
 mod rejects;
 mod replay;
 mod rollback;
+mod session;
 mod size;
 mod state;
 mod tail;
@@ -76,6 +77,8 @@ enum Command {
     Logs(logs::Args),
     /// Follow a log
     Tail(tail::Args),
+    /// Make, list, show, touch, end and purge sessions of a tenant's users, and give tokens for them
+    Session(session::Args),
     /// Show what happened in a trace or a session of Penguiflow, in order of time
     Timeline(timeline::Args),
     /// Show a log's documents, or one of them, now or as they were
@@ -147,6 +150,7 @@ impl Command {
             | Self::Trim(trim::Args { dry_run: true, .. })
             | Self::DeleteLog(trim::DeleteArgs { dry_run: true, .. })
             | Self::Maintain(maintain::Args { dry_run: true, .. }) => WhenClosed::End,
+            Self::Session(args) => args.when_closed(),
             Self::Hold(args) if matches!(args.command, hold::Command::List) => WhenClosed::End,
             Self::Policy(args) if matches!(args.command, policy::Command::List) => WhenClosed::End,
             Self::Artifact(args)
@@ -267,6 +271,7 @@ async fn run(cli: &Cli, output: &mut Output) -> Result<ExitCode> {
             let of = args.of()?;
             timeline::run(args, &of, &look(cli).await?, output).await
         }
+        Command::Session(args) => session::run(args, cli, output).await,
         Command::State(args) => state::run(args, &look(cli).await?, output).await,
         Command::Put(args) => {
             let changes = args.changes()?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use icecore_log::{ErrorKind, Result};
-use icecore_store::state::Json;
+use icecore_store::state::{Changes, Document, Json, State};
 use serde::{Deserialize, Serialize};
 
 use super::directory::{self, Directories, Directory, SHARDS, Seen};
@@ -45,6 +45,30 @@ struct Stored {
     lifetime_ms: Option<u64>,
 }
 
+impl Limits {
+    fn read(document: Option<&Document>) -> Result<Self> {
+        let stored: Stored = document.map_or_else(|| Ok(Stored::default()), Document::read)?;
+        Ok(Self {
+            sessions_per_tenant: stored.sessions_per_tenant,
+            sessions_per_user: stored.sessions_per_user,
+            idle: stored.idle_ms.map(Duration::from_millis),
+            lifetime: stored.lifetime_ms.map(Duration::from_millis),
+        })
+    }
+}
+
+impl Stored {
+    fn of(limits: &Limits) -> Self {
+        let ms = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            sessions_per_tenant: limits.sessions_per_tenant,
+            sessions_per_user: limits.sessions_per_user,
+            idle_ms: limits.idle.map(ms),
+            lifetime_ms: limits.lifetime.map(ms),
+        }
+    }
+}
+
 impl Sessions {
     /// The tenant's limits.
     ///
@@ -52,13 +76,7 @@ impl Sessions {
     /// As reading a log.
     pub async fn limits(&self) -> Result<Limits> {
         let found = directory::settings(&self.store, &self.tenant)?.document(LIMITS).await?;
-        let stored: Stored = found.map_or_else(|| Ok(Stored::default()), |document| document.read())?;
-        Ok(Limits {
-            sessions_per_tenant: stored.sessions_per_tenant,
-            sessions_per_user: stored.sessions_per_user,
-            idle: stored.idle_ms.map(Duration::from_millis),
-            lifetime: stored.lifetime_ms.map(Duration::from_millis),
-        })
+        Limits::read(found.as_ref())
     }
 
     /// Sets the tenant's limits, for all processes and for sessions that are made from now on; those that are there stay as they are.
@@ -66,14 +84,23 @@ impl Sessions {
     /// # Errors
     /// As [`Log::append`](icecore_store::Log::append).
     pub async fn set_limits(&self, limits: &Limits) -> Result<()> {
-        let ms = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
-        let stored = Stored {
-            sessions_per_tenant: limits.sessions_per_tenant,
-            sessions_per_user: limits.sessions_per_user,
-            idle_ms: limits.idle.map(ms),
-            lifetime_ms: limits.lifetime.map(ms),
+        let json = Json::of(&Stored::of(limits))?;
+        directory::settings(&self.store, &self.tenant)?.put(LIMITS, json).await.map(drop)
+    }
+
+    /// Changes some of the tenant's limits; what others change meanwhile is kept.
+    ///
+    /// # Errors
+    /// As [`Log::transact`](icecore_store::Log::transact).
+    pub async fn change_limits(&self, change: impl Fn(&mut Limits)) -> Result<Limits> {
+        let mut limits = Limits::default();
+        let changed = |state: &State| {
+            limits = Limits::read(state.get(LIMITS))?;
+            change(&mut limits);
+            Ok(Changes::new().put(LIMITS, Json::of(&Stored::of(&limits))?))
         };
-        directory::settings(&self.store, &self.tenant)?.put(LIMITS, Json::of(&stored)?).await.map(drop)
+        directory::settings(&self.store, &self.tenant)?.transact(changed).await?;
+        Ok(limits)
     }
 
     /// Whether there may be the session whose entries were just put.
