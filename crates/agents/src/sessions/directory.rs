@@ -1,5 +1,5 @@
-//! The logs that list sessions: one for each user, and eight for each tenant, among which its sessions are spread, so that no two that
-//! are made at the same time need meet in one. A page of a tenant's sessions is merged of the eight.
+//! The logs that list sessions: one for each user, and four for each tenant, among which its sessions are spread, so that no two that
+//! are made at the same time need meet in one. A page of a tenant's sessions is merged of the four.
 //!
 //! An entry is a document whose key sorts by when the session was made, newest first. Entries are put, patched and deleted without any
 //! condition, so that many do so at once, and nobody needs the whole of a large directory. How many there are is a document as well, which
@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use futures_util::future::{join, try_join, try_join_all};
-use icecore_log::{EntryId, Head, Header, LogId, LogPrefix, Result, Timestamp, Version};
+use icecore_log::{EntryId, Error, ErrorKind, Head, Header, LogId, LogPrefix, Result, Timestamp, Version};
 use icecore_store::state::{Changes, Document, Json, Merge};
 use icecore_store::{Log, Store};
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ use crate::names::Tenant;
 use crate::scope::{SessionScope, UserScope};
 
 /// Among so many logs a tenant's sessions are spread.
-pub(super) const SHARDS: u8 = 8;
+pub(super) const SHARDS: u8 = 4;
 /// The second part of the logs' names.
 const KIND: &str = "directory";
 const ENTRIES: &str = "e/";
@@ -87,8 +87,16 @@ impl Entry {
         Self { key: record.key(), stored: Some(stored) }
     }
 
-    fn read(key: String, document: &Document) -> Self {
-        Self { key, stored: document.read().ok() }
+    /// What stands under a key. A mark that came too late names no user; anything else that is no entry is not taken for nothing.
+    fn read(key: String, document: &Document) -> Result<Self> {
+        match document.read() {
+            Ok(stored) => Ok(Self { key, stored: Some(stored) }),
+            Err(_) if document.value()?.get("user").is_none() => Ok(Self { key, stored: None }),
+            Err(error) => Err(Error::new(ErrorKind::Corrupt, "reading an entry of a directory")
+                .because(error)
+                .with("entry", key)
+                .advise("It does not say which session it is of: delete the document if nobody knows it")),
+        }
     }
 
     /// Its nonce.
@@ -170,7 +178,7 @@ impl Directory {
     /// One entry.
     pub async fn entry(&self, key: &str) -> Result<Option<Entry>> {
         let found = self.0.document(&format!("{ENTRIES}{key}")).await?;
-        Ok(found.map(|document| Entry::read(key.to_owned(), &document)))
+        found.map(|document| Entry::read(key.to_owned(), &document)).transpose()
     }
 
     /// How many entries it has.
@@ -186,7 +194,8 @@ impl Directory {
         let entry = |(key, document): (String, Document)| {
             Entry::read(key.strip_prefix(ENTRIES).unwrap_or(&key).to_owned(), &document)
         };
-        Ok((page.documents.into_iter().map(entry).collect(), page.has_more))
+        let entries = page.documents.into_iter().map(entry).collect::<Result<_>>();
+        entries.map(|entries| (entries, page.has_more)).map_err(|error| error.with("log", self.0.id()))
     }
 }
 

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use icecore_log::{ErrorKind, Result};
+use icecore_log::{Error, ErrorKind, Result};
 use icecore_store::state::{Changes, Document, Json, State};
 use serde::{Deserialize, Serialize};
 
@@ -58,14 +58,18 @@ impl Limits {
 }
 
 impl Stored {
-    fn of(limits: &Limits) -> Self {
+    fn of(limits: &Limits) -> Result<Self> {
+        if [limits.idle, limits.lifetime].iter().flatten().any(|length| length.as_millis() == 0) {
+            return Err(Error::new(ErrorKind::Invalid, "limiting sessions")
+                .advise("New sessions would expire at once: give a millisecond at least"));
+        }
         let ms = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
-        Self {
+        Ok(Self {
             sessions_per_tenant: limits.sessions_per_tenant,
             sessions_per_user: limits.sessions_per_user,
             idle_ms: limits.idle.map(ms),
             lifetime_ms: limits.lifetime.map(ms),
-        }
+        })
     }
 }
 
@@ -82,22 +86,22 @@ impl Sessions {
     /// Sets the tenant's limits, for all processes and for sessions that are made from now on; those that are there stay as they are.
     ///
     /// # Errors
-    /// As [`Log::append`](icecore_store::Log::append).
+    /// [`Invalid`](ErrorKind::Invalid) if new sessions would expire at once; else as [`Log::append`](icecore_store::Log::append).
     pub async fn set_limits(&self, limits: &Limits) -> Result<()> {
-        let json = Json::of(&Stored::of(limits))?;
+        let json = Json::of(&Stored::of(limits)?)?;
         directory::settings(&self.store, &self.tenant)?.put(LIMITS, json).await.map(drop)
     }
 
     /// Changes some of the tenant's limits; what others change meanwhile is kept.
     ///
     /// # Errors
-    /// As [`Log::transact`](icecore_store::Log::transact).
+    /// As [`Sessions::set_limits`]; and as [`Log::transact`](icecore_store::Log::transact).
     pub async fn change_limits(&self, change: impl Fn(&mut Limits)) -> Result<Limits> {
         let mut limits = Limits::default();
         let changed = |state: &State| {
             limits = Limits::read(state.get(LIMITS))?;
             change(&mut limits);
-            Ok(Changes::new().put(LIMITS, Json::of(&Stored::of(&limits))?))
+            Ok(Changes::new().put(LIMITS, Json::of(&Stored::of(&limits)?)?))
         };
         directory::settings(&self.store, &self.tenant)?.transact(changed).await?;
         Ok(limits)

@@ -145,10 +145,12 @@ impl Sessions {
     /// A session, also one that has ended; `None` if there is none, or it was purged.
     ///
     /// # Errors
-    /// As reading a log.
+    /// [`Corrupt`](ErrorKind::Corrupt) if its record is something else; else as reading a log.
     pub async fn find(&self, scope: &SessionScope) -> Result<Option<Session>> {
-        let state = self.state(scope).await?;
-        Ok(state.and_then(|state| Record::session(&state, scope, self.store.now())))
+        let Some(state) = self.state(scope).await? else { return Ok(None) };
+        // What cannot be read is not taken for none.
+        Record::of(&state)?;
+        Ok(Record::session(&state, scope, self.store.now()))
     }
 
     /// Says that it is being used: it does not expire for as long again as it may be idle.

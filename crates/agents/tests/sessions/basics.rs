@@ -94,6 +94,12 @@ async fn limits_hold_for_live_sessions_and_say_whose_they_are() {
         Limits { sessions_per_tenant: Some(3), sessions_per_user: Some(2), idle: Some(HOUR), lifetime: None };
     sessions.set_limits(&limits).await.unwrap();
     assert_eq!(world.sessions().limits().await.unwrap(), limits);
+    let nothing = Limits { idle: Some(Duration::ZERO), ..limits };
+    assert_eq!(sessions.set_limits(&nothing).await.unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(
+        sessions.change_limits(|limits| *limits = nothing).await.unwrap_err().kind(),
+        ErrorKind::Invalid
+    );
     let make = async |user: &str, id: &str, new| sessions.create(&scope(&sessions, user, id), new).await;
     assert_eq!(make("ann", "1", forever()).await.unwrap().idle, Some(HOUR));
     make("ann", "2", idle(2 * HOUR)).await.unwrap();

@@ -95,6 +95,27 @@ async fn a_touch_is_seen_in_the_list_and_writes_no_directory() {
 }
 
 #[tokio::test]
+async fn what_is_no_entry_is_swept_if_it_is_a_mark_and_told_if_it_is_not() {
+    let world = World::new();
+    let sessions = world.sessions();
+    fill(&world, &sessions, 1).await;
+    let directory = sessions.store().log(icecore_log::LogId::new("acme", "directory", "user/u-0").unwrap());
+    let json = |text: &str| icecore_store::state::Json::text(text.to_owned()).unwrap();
+    let of = Of::User(user(&sessions, "u-0"));
+    // A mark of somebody who was slow, behind what it was of.
+    directory.put(&format!("e/{}", "0".repeat(32)), json(r#"{"made":true}"#)).await.unwrap();
+    assert_eq!(listed(&sessions, &of, true, 1).await, ["s-000"]);
+    assert_eq!(sessions.sweep(HOUR).await.unwrap().removed, 1);
+    assert_eq!(sessions.sweep(HOUR).await.unwrap(), Default::default());
+    directory.put(&format!("e/{}", "0".repeat(32)), json(r#"{"user":1}"#)).await.unwrap();
+    for error in
+        [sessions.list(&of, &Query::default()).await.unwrap_err(), sessions.sweep(HOUR).await.unwrap_err()]
+    {
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+    }
+}
+
+#[tokio::test]
 async fn hostile_ids_are_listed_as_they_are_and_reach_nobody_else() {
     let world = World::new();
     let sessions = world.sessions();

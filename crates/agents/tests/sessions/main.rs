@@ -3,6 +3,7 @@
 
 mod basics;
 mod cut_off;
+mod golden;
 mod listing;
 mod races;
 mod tokens;
