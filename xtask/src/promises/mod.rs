@@ -7,6 +7,7 @@ mod failover;
 mod merges;
 mod mongodb;
 mod retention;
+mod sessions;
 mod state;
 mod storage;
 
@@ -23,6 +24,7 @@ const ALL: &[&[Promise]] = &[
     retention::RETENTION,
     agents::AGENTS,
     artifacts::ARTIFACTS,
+    sessions::OF_SESSIONS,
 ];
 
 /// All of them.
