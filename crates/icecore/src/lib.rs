@@ -33,8 +33,8 @@ pub use icecore_store::{
     retention,
     size::LogSize,
     state::{
-        self, At, Changes, Condition, Consistency, Document, DocumentPage, Json, Merge, Reducers, State,
-        Token,
+        self, At, Changes, Condition, Consistency, Document, DocumentPage, Expiry, Json, Merge, Reducers,
+        State, Token,
     },
 };
 pub use open::{Access, Open, open};

@@ -441,7 +441,9 @@ impl Header {
             writer: Bytes::copy_from_slice(&self.writer),
             epoch: self.epoch,
             nonce: Bytes::copy_from_slice(&self.nonce),
-            flags: u32::from(self.flags.base) | u32::from(self.flags.seal) << 1,
+            flags: u32::from(self.flags.base)
+                | u32::from(self.flags.seal) << 1
+                | u32::from(self.flags.expires) << 2,
             base: self.base.0,
             preamble: self.preamble.as_ref().map(frame_to_wire),
             entries: self.entries.iter().map(entry_to_wire).collect(),
@@ -465,7 +467,7 @@ impl Header {
                 .with("format_max", FORMAT)
                 .advise("It was written by a later version of Icecore: use that one"));
         }
-        if message.format != FORMAT || message.flags > 3 || message.entries.len() > Self::ENTRIES_MAX {
+        if message.format != FORMAT || message.flags > 7 || message.entries.len() > Self::ENTRIES_MAX {
             return Err(corrupt("a header has impossible fields"));
         }
         Ok(Self {
@@ -478,7 +480,11 @@ impl Header {
             writer: array(&message.writer, "a writer")?,
             epoch: message.epoch,
             nonce: array(&message.nonce, "a nonce")?,
-            flags: Flags { base: message.flags & 1 != 0, seal: message.flags & 2 != 0 },
+            flags: Flags {
+                base: message.flags & 1 != 0,
+                seal: message.flags & 2 != 0,
+                expires: message.flags & 4 != 0,
+            },
             base: Version(message.base),
             preamble: message.preamble.map(frame_from_wire).transpose()?,
             entries: message.entries.into_iter().map(entry_from_wire).collect::<Result<_>>()?,

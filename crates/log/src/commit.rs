@@ -78,6 +78,8 @@ pub struct Flags {
     pub base: bool,
     /// The last commit of a log that was deleted or moved.
     pub seal: bool,
+    /// It, or one before it, says when a document or the log expires: what a few commits say of a document is then not all.
+    pub expires: bool,
 }
 
 /// Where one frame of a body is, and what it must be.

@@ -72,7 +72,7 @@ fn commit() -> (Header, Vec<u8>) {
         writer: [4; 16],
         epoch: 5,
         nonce: [6; 16],
-        flags: Flags { base: true, seal: true },
+        flags: Flags { base: true, seal: true, expires: true },
         base: Version::FIRST,
         preamble: Some(preamble),
         entries,

@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use crate::appender::{Active, Answer, Pending};
 use crate::confirm::confirm_read;
-use crate::state::{Changes, State, event};
+use crate::state::expiry::Judged;
+use crate::state::{Changes, State, event, expiry};
 use crate::{Log, Store, ids, rounds};
 
 /// The condition of an append, checked against the log's head.
@@ -152,6 +153,8 @@ struct Sealed {
     entry: SealedEntry,
     /// How many of its bytes change documents.
     document_bytes: u64,
+    /// It says when something expires.
+    expires: bool,
 }
 
 const WAITING: u8 = 0;
@@ -184,30 +187,31 @@ impl Ticket {
 
 impl Log {
     pub(crate) async fn enqueue(&self, entry: Entry, expect: Expect) -> Result<Enqueued> {
-        self.enqueue_sealed(self.seal(entry)?, expect, Flags::default()).await
+        self.enqueue_sealed(self.seal(entry)?, expect, Flags::default(), None).await
     }
 
     /// As the commit behind this version, which is a base: what it holds is the whole state.
     pub(crate) async fn enqueue_base(&self, behind: Version, entry: Entry) -> Result<Enqueued> {
-        let flags = Flags { base: true, seal: false };
-        self.enqueue_sealed(self.seal_ours(entry)?, Expect::Version(behind), flags).await
+        let flags = Flags { base: true, ..Flags::default() };
+        self.enqueue_sealed(self.seal_ours(entry)?, Expect::Version(behind), flags, None).await
     }
 
     /// As the last commit of the log, which stands on its own: all that came before it may go.
     ///
     /// If a version is named, only if the log ends there.
     pub(crate) async fn enqueue_seal(&self, entry: Entry, behind: Option<Version>) -> Result<Enqueued> {
-        let flags = Flags { base: true, seal: true };
+        let flags = Flags { base: true, seal: true, ..Flags::default() };
         let expect = behind.map_or(Expect::Any, Expect::Version);
-        self.enqueue_sealed(self.seal_ours(entry)?, expect, flags).await
+        self.enqueue_sealed(self.seal_ours(entry)?, expect, flags, None).await
     }
 
-    /// What changes make of this state, on the condition that the log still ends there.
+    /// What changes make of this state, on the condition that the log still ends there, and nothing of it has expired since it was looked at.
     pub(crate) async fn enqueue_behind(&self, before: &State, changes: &Changes) -> Result<Enqueued> {
         let entry = changes.entry();
         let shortened = changes.shortened(&entry, before, self.entry_bytes_max());
         let sealed = self.seal_changes(changes, entry, shortened)?;
-        self.enqueue_sealed(sealed, Expect::Version(before.version), Flags::default()).await
+        let expect = Expect::Version(before.version);
+        self.enqueue_sealed(sealed, expect, Flags::default(), before.judged()).await
     }
 
     /// As [`Log::enqueue_behind`], but only if the entry becomes shorter by it; else there is no reason for a condition.
@@ -221,7 +225,8 @@ impl Log {
             return Ok(None);
         };
         let sealed = self.seal_changes(changes, entry, Some(shortened))?;
-        self.enqueue_sealed(sealed, Expect::Version(before.version), Flags::default()).await.map(Some)
+        let expect = Expect::Version(before.version);
+        self.enqueue_sealed(sealed, expect, Flags::default(), before.judged()).await.map(Some)
     }
 
     /// Changes as they are, whatever the state is.
@@ -229,22 +234,28 @@ impl Log {
         let inner = &self.store.0;
         let active = inner.active(&self.id);
         let pass = self.pass(&active, Instant::now() + inner.settings.append_timeout).await?;
-        let enqueued = self
-            .enqueue_sealed(self.seal_changes(changes, changes.entry(), None)?, Expect::Any, Flags::default())
-            .await?;
+        let sealed = self.seal_changes(changes, changes.entry(), None)?;
+        let enqueued = self.enqueue_sealed(sealed, Expect::Any, Flags::default(), None).await?;
         drop(pass);
         enqueued.receipt().await
     }
 
-    async fn enqueue_sealed(&self, sealed: Sealed, expect: Expect, flags: Flags) -> Result<Enqueued> {
-        let Sealed { entry: sealed, document_bytes } = sealed;
+    async fn enqueue_sealed(
+        &self,
+        sealed: Sealed,
+        expect: Expect,
+        flags: Flags,
+        judged: Option<Judged>,
+    ) -> Result<Enqueued> {
+        let Sealed { entry: sealed, document_bytes, expires } = sealed;
         let inner = &self.store.0;
         let timeout = inner.settings.append_timeout;
         let deadline = Instant::now() + timeout;
         let room = self.room(sealed.bytes.len() + ENTRY_ROOM, deadline).await?;
         let has_id = sealed.id.is_some();
         let (mut pending, ticket, outcome) = Pending::new(Some(sealed), expect, Some(room));
-        (pending.flags, pending.document_bytes) = (flags, document_bytes);
+        (pending.flags, pending.document_bytes, pending.judged) =
+            (Flags { expires, ..flags }, document_bytes, judged);
         rounds::join(inner, &inner.active(&self.id), [pending]);
         Ok(Enqueued { log: self.id.clone(), has_id, deadline, timeout, outcome, ticket })
     }
@@ -266,7 +277,7 @@ impl Log {
         let (mut joining, mut outcomes) =
             (Vec::with_capacity(sealed.len()), Vec::with_capacity(sealed.len()));
         for sealed in sealed {
-            outcomes.push(sealed.map(|Sealed { entry: sealed, document_bytes }| {
+            outcomes.push(sealed.map(|Sealed { entry: sealed, document_bytes, .. }| {
                 let has_id = sealed.id.is_some();
                 // Of all the room that there is, less was taken than what is larger would need.
                 let own = room.split((sealed.bytes.len() + ENTRY_ROOM).min(room.num_permits()));
@@ -297,6 +308,12 @@ impl Log {
     /// Checks an entry, and makes of it what a commit holds.
     fn seal(&self, entry: Entry) -> Result<Sealed> {
         entry.events.iter().try_for_each(event::check).map_err(|error| error.with("log", &self.id))?;
+        // It must be noted first, so that what is due is found.
+        if entry.events.iter().any(expiry::is_about) {
+            return Err(Error::new(ErrorKind::Invalid, "appending")
+                .with("log", &self.id)
+                .advise("When something expires is said by Changes::expire and its like, not by an event of one's own"));
+        }
         self.seal_ours(entry)
     }
 
@@ -304,8 +321,9 @@ impl Log {
     fn seal_ours(&self, entry: Entry) -> Result<Sealed> {
         self.may_append()?;
         let document_bytes = event::document_bytes(&entry.events);
+        let expires = entry.events.iter().any(expiry::is_about);
         let entry = self.fitting(SealedEntry::seal(entry, clock::random(&*self.store.0.entropy)))?;
-        Ok(Sealed { entry, document_bytes })
+        Ok(Sealed { entry, document_bytes, expires })
     }
 
     /// As [`Log::seal`], of the entry of changes, in the shorter form if there is one.
@@ -314,12 +332,13 @@ impl Log {
         let check = if changes.is_foreign { event::check } else { event::check_kind };
         entry.events.iter().try_for_each(check).map_err(|error| error.with("log", &self.id))?;
         let document_bytes = event::document_bytes(&shortened.as_ref().unwrap_or(&entry).events);
+        let expires = entry.events.iter().any(expiry::is_about);
         let salt = clock::random(&*self.store.0.entropy);
         let entry = self.fitting(match shortened {
             Some(shortened) => SealedEntry::seal_as(shortened, &entry, salt),
             None => SealedEntry::seal(entry, salt),
         })?;
-        Ok(Sealed { entry, document_bytes })
+        Ok(Sealed { entry, document_bytes, expires })
     }
 
     fn may_append(&self) -> Result<()> {

@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::append::{Expect, Receipt, Ticket};
 use crate::ids::{Hit, Ids};
+use crate::state::expiry::Judged;
 use crate::state::upkeep::Upkeep;
 use crate::{lock, open};
 
@@ -32,6 +33,8 @@ pub(crate) struct Pending {
     pub flags: Flags,
     /// How many of its bytes change documents.
     pub document_bytes: u64,
+    /// By when what it was decided on was judged, where that makes a difference.
+    pub judged: Option<Judged>,
     /// The log's end was read again because the condition names a version past it.
     pub looked_again: bool,
     /// The id was looked up in the id runs through this version, and is not there unless `hit` says where.
@@ -56,6 +59,7 @@ impl Pending {
             expect,
             flags: Flags::default(),
             document_bytes: 0,
+            judged: None,
             looked_again: false,
             looked_up: Version::ZERO,
             hit: None,
@@ -73,6 +77,11 @@ impl Pending {
     /// Whether its caller has gone. If it was not sealed, it is withdrawn.
     pub(crate) fn is_alone(&self) -> bool {
         self.answer.is_closed()
+    }
+
+    /// Whether something that it was decided on has expired by then.
+    pub(crate) fn is_too_late(&self, at: Timestamp) -> bool {
+        self.judged.is_some_and(|judged| judged.until.is_some_and(|until| until <= at.max(judged.at)))
     }
 
     /// How many of its bytes, as they are stored, change documents.
@@ -156,6 +165,8 @@ pub(crate) struct Tip {
     pub name_tag: [u8; 16],
     pub secret: Secret,
     pub sealed: bool,
+    /// Something of the log expires, or did.
+    pub expires: bool,
 }
 
 impl Tip {
@@ -178,6 +189,7 @@ impl Tip {
             name_tag: header.name_tag,
             secret,
             sealed: header.flags.seal,
+            expires: header.flags.expires,
         })
     }
 }

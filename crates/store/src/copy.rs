@@ -9,6 +9,7 @@ use icecore_log::{
     BlobId, End, Error, ErrorKind, Hash, Head, LogId, LogPrefix, Mode, PageLimit, Result, Run, Version,
 };
 
+use crate::retention::due;
 use crate::{CONTENT, Log, Store, lock, retention};
 
 /// What was copied so far.
@@ -143,6 +144,10 @@ async fn copy_commits(source: &Log, target: &Log, mut tell: impl FnMut(Copied)) 
         return Ok(());
     };
     let closed = have.as_ref().map_or(Version::ZERO, |have| have.boundary);
+    // Before what expires is there, so that it is found there, too.
+    if source.decode(&head)?.flags.expires && have.as_ref().is_none_or(|have| have.version < head.version) {
+        due::note_copied(target).await?;
+    }
     let place = match have {
         Some(have) => resume(source, target, &have, &head).await?,
         None => begin(target, head.boundary).await?,

@@ -136,6 +136,8 @@ pub(crate) struct Inner {
     pub(crate) snapshot_writers: Arc<Semaphore>,
     /// Readers that are on their way.
     pub(crate) running: retention::running::Running,
+    /// What this process noted to be due some time.
+    pub(crate) notes: retention::due::Notes,
     ids_in_memory: Arc<AtomicUsize>,
     /// Idle logs are looked for when there are more ids than this.
     forget_ids_from: AtomicUsize,
@@ -198,6 +200,7 @@ impl Builder {
             states: state::cache::States::new(self.settings.state_bytes_max, self.settings.state_eviction),
             snapshot_writers: Arc::new(Semaphore::new(SNAPSHOT_WRITERS)),
             running: retention::running::Running::default(),
+            notes: retention::due::Notes::default(),
             ids_in_memory: Arc::default(),
             forget_ids_from: AtomicUsize::new(self.settings.ids_in_memory_max),
             capabilities,

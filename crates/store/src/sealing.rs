@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use icecore_log::codec::{Preamble, Secret};
 use icecore_log::{
     EntryHeader, EntryId, Error, ErrorKind, Flags, Hash, Header, Incarnation, LogId, Run, StoredCommit,
-    Version, clock,
+    Timestamp, Version, clock,
 };
 
 use crate::Inner;
@@ -37,11 +37,14 @@ impl State {
             return None;
         }
         let secret = tip.as_ref().map_or_else(|| Secret(clock::random(&*inner.entropy)), |tip| tip.secret);
-        let chosen = self.choose(inner, log, tip.as_ref().map_or(Version::ZERO, |tip| tip.version), secret);
+        let now = inner.clock.now();
+        let now = tip.as_ref().map_or(now, |tip| tip.at.max(now));
+        let chosen =
+            self.choose(inner, log, tip.as_ref().map_or(Version::ZERO, |tip| tip.version), secret, now);
         if chosen.is_empty() {
             return None;
         }
-        let in_flight = build(inner, log, tip.as_ref(), secret, chosen);
+        let in_flight = build(inner, log, tip.as_ref(), secret, chosen, now);
         let run = in_flight.run.clone();
         self.in_flight = Some(in_flight);
         Some(run)
@@ -49,7 +52,15 @@ impl State {
 
     /// Takes pending entries for one commit, in order, answering those that need none:
     /// the same id in this batch, an id that is known, a condition that does not hold.
-    fn choose(&mut self, inner: &Inner, log: &LogId, head: Version, secret: Secret) -> Vec<Chosen> {
+    /// `now` is when the commit is made, unless what it was decided on was judged later.
+    fn choose(
+        &mut self,
+        inner: &Inner,
+        log: &LogId,
+        head: Version,
+        secret: Secret,
+        now: Timestamp,
+    ) -> Vec<Chosen> {
         let mut batch = Batch::default();
         while let Some(pending) = self.pending.pop_front() {
             if pending.is_alone() || !pending.ticket.seal() {
@@ -88,6 +99,11 @@ impl State {
                 }
                 Expect::Version(expected) if expected != head => {
                     pending.answer(Err(conflict(log, expected, head)));
+                }
+                // What it was decided on is not there any more by the time of the commit.
+                Expect::Version(expected) if pending.is_too_late(now) => {
+                    let error = conflict(log, expected, head).with("because", "something expired meanwhile");
+                    pending.answer(Err(error));
                 }
                 Expect::Version(_) | Expect::Any => {
                     let is_last = pending.flags.seal;
@@ -189,14 +205,25 @@ fn other_content(log: &LogId) -> Error {
         .advise("An entry with this id and other content is in the log: use a new id")
 }
 
-fn build(inner: &Inner, log: &LogId, tip: Option<&Tip>, secret: Secret, chosen: Vec<Chosen>) -> InFlight {
-    let now = inner.clock.now();
+fn build(
+    inner: &Inner,
+    log: &LogId,
+    tip: Option<&Tip>,
+    secret: Secret,
+    chosen: Vec<Chosen>,
+    now: Timestamp,
+) -> InFlight {
+    // What was not there any more when it was looked at is not there for the commit either, also if the clock went back.
+    let judged = chosen.iter().filter_map(|chosen| chosen.pending.judged).map(|judged| judged.at);
+    let at = judged.fold(now, Timestamp::max);
     let entries =
         || chosen.iter().filter(|chosen| !chosen.repeated).filter_map(|chosen| chosen.pending.entry.as_ref());
     let mut body = BytesMut::with_capacity(entries().map(|entry| entry.bytes.len()).sum::<usize>() + 128);
     let flags = Flags {
         base: chosen.iter().any(|chosen| chosen.pending.flags.base),
         seal: chosen.iter().any(|chosen| chosen.pending.flags.seal),
+        expires: tip.is_some_and(|tip| tip.expires)
+            || chosen.iter().any(|chosen| chosen.pending.flags.expires),
     };
     let preamble = (tip.is_none() || flags.base).then(|| {
         let (frame, bytes) = Preamble { name: log.clone(), secret }.seal(clock::random(&*inner.entropy));
@@ -221,7 +248,7 @@ fn build(inner: &Inner, log: &LogId, tip: Option<&Tip>, secret: Secret, chosen: 
         version,
         position: tip.map_or(0, |tip| tip.position),
         previous: tip.map_or(Hash::ZERO, |tip| tip.hash),
-        at: tip.map_or(now, |tip| tip.at.max(now)),
+        at,
         writer: inner.writer,
         epoch: 0,
         nonce: clock::random(&*inner.entropy),

@@ -37,7 +37,7 @@ async fn with_last_commit(change: impl FnOnce(Header) -> Header) -> (Arc<Fault>,
 
 #[tokio::test]
 async fn resolve_tells_of_a_sealed_log_what_is_in_it() {
-    let sealed = |header| Header { flags: Flags { base: false, seal: true }, ..header };
+    let sealed = |header| Header { flags: Flags { seal: true, ..Flags::default() }, ..header };
     let (_, log) = with_last_commit(sealed).await;
 
     assert_eq!(log.append(event("two")).await.unwrap_err().kind(), ErrorKind::Refused);

@@ -8,11 +8,12 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use icecore_embedded::Memory;
-use icecore_log::{Backend, BlobId, ErrorKind, Hash, LogId, Mode, PageLimit, Run, Version};
-use icecore_store::state::{At, Changes, Consistency, Json, Merge, State};
+use icecore_log::{Backend, BlobId, Clock, ErrorKind, Hash, LogId, Mode, PageLimit, Run, Timestamp, Version};
+use icecore_store::state::{At, Changes, Consistency, Expiry, Json, Merge, State};
 use icecore_store::{Log, Settings, Store};
 use proptest::prelude::*;
 use support::{ManualClock, append_base};
@@ -31,6 +32,9 @@ enum Change {
     Add(usize, usize, u32),
     Append(usize, usize),
     Union(usize, u32),
+    Expire(usize, Option<Expiry>),
+    Touch(usize),
+    ExpireLog(Option<Expiry>),
 }
 
 /// Parts of the values.
@@ -70,10 +74,35 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
+/// Never beside a merge, of which only one of the two may see that it changes nothing.
+fn expiring() -> impl Strategy<Value = Change> {
+    let key = 0..KEYS.len();
+    prop_oneof![
+        2 => (key.clone(), 0..4_u32).prop_map(|(key, n)| Change::Put(key, n)),
+        4 => (key.clone(), expiry(12)).prop_map(|(key, expiry)| Change::Expire(key, expiry)),
+        1 => key.prop_map(Change::Touch),
+        1 => expiry(30).prop_map(|expiry| Change::ExpireLog(expiry.filter(|of| *of != Expiry::Pinned))),
+    ]
+}
+
+/// In steps, each of which takes as long.
+fn expiry(steps: i64) -> impl Strategy<Value = Option<Expiry>> {
+    prop_oneof![
+        1 => Just(None),
+        1 => Just(Some(Expiry::Pinned)),
+        3 => (0..5 * steps).prop_map(|at| Some(Expiry::At(Timestamp(at * STEP)))),
+        3 => (1..steps).prop_map(|span| Some(Expiry::Sliding(Duration::from_nanos((span * STEP) as u64)))),
+    ]
+}
+
+/// How far the clock goes from step to step.
+const STEP: i64 = 1_000;
+
 fn step() -> impl Strategy<Value = Step> {
     let any = any::<prop::sample::Index>;
     prop_oneof![
         20 => proptest::collection::vec(change(), 1..4).prop_map(Step::Commit),
+        8 => proptest::collection::vec(expiring(), 1..4).prop_map(Step::Commit),
         1 => any().prop_map(Step::Rollback),
         1 => Just(Step::Base),
         6 => Just(Step::Land),
@@ -105,6 +134,9 @@ fn changes(of: &[Change]) -> Changes {
             changes.merge(KEYS[*key], turn.pointer(POINTERS[*part]))
         }
         Change::Union(key, n) => changes.merge(KEYS[*key], Merge::union(&[n]).unwrap().pointer("/turns")),
+        Change::Expire(key, expiry) => changes.expire(KEYS[*key], *expiry),
+        Change::Touch(key) => changes.touch(KEYS[*key]),
+        Change::ExpireLog(expiry) => changes.expire_log(*expiry),
     })
 }
 
@@ -112,10 +144,13 @@ fn changes(of: &[Change]) -> Changes {
 const STORES: usize = 4;
 
 /// What can be told of a document, but when it was committed.
-type Told = BTreeMap<String, (Bytes, Version)>;
+type Told = BTreeMap<String, (Bytes, Version, Option<Expiry>)>;
 
 fn told<'a>(documents: impl IntoIterator<Item = (&'a str, &'a icecore_store::state::Document)>) -> Told {
-    documents.into_iter().map(|(key, found)| (key.to_owned(), (found.json.clone(), found.version))).collect()
+    documents
+        .into_iter()
+        .map(|(key, found)| (key.to_owned(), (found.json.clone(), found.version, found.expiry)))
+        .collect()
 }
 
 struct Pair {
@@ -189,7 +224,7 @@ impl Pair {
     }
 
     async fn step(&self, number: usize, step: &Step) {
-        self.clock.set(number as i64 * 1_000);
+        self.clock.set(number as i64 * STEP);
         // Each writes as the one that it is.
         let (log, plain) = (self.log(number % STORES), self.plain());
         match step {
@@ -271,7 +306,13 @@ impl Pair {
         assert!(page.version <= head && !page.has_more);
         let expected = self.plain().state_at(At::Version(page.version)).await.unwrap();
         let found = told(page.documents.iter().map(|(key, found)| (&**key, found)));
-        assert_eq!(found, told(expected.documents(prefix)));
+        // Of what was there then, what has not expired since.
+        let now = self.clock.now();
+        let is_left = |found: &icecore_store::state::Document| {
+            let is_before = |due: Option<Timestamp>| due.is_none_or(|due| now < due);
+            found.expiry == Some(Expiry::Pinned) || is_before(found.due()) && is_before(expected.due())
+        };
+        assert_eq!(found, told(expected.documents(prefix).filter(|(_, found)| is_left(found))));
     }
 
     /// The whole state of every store and of new ones, with the order in which the documents came; and as it was.

@@ -627,8 +627,8 @@ pub const STORAGE: &[Promise] = &[
         test: "racing_transactions_lose_no_update",
         broken: "a transaction is appended whatever came between",
         file: "crates/store/src/append.rs",
-        find: "let sealed = self.seal_changes(changes, entry, shortened)?;\n        self.enqueue_sealed(sealed, Expect::Version(before.version), Flags::default()).await",
-        replace: "let sealed = self.seal_changes(changes, entry, shortened)?;\n        self.enqueue_sealed(sealed, Expect::Any, Flags::default()).await",
+        find: "let sealed = self.seal_changes(changes, entry, shortened)?;\n        let expect = Expect::Version(before.version);",
+        replace: "let sealed = self.seal_changes(changes, entry, shortened)?;\n        let expect = Expect::Any;",
     },
     Promise {
         promise: "A transaction with an id is committed once, whatever the state is when it is tried again.",

@@ -47,6 +47,10 @@ pub struct Maintained {
     pub finished: u64,
     /// Commits that had been closed, and were swept now.
     pub swept: u64,
+    /// Documents that were due, and were removed.
+    pub expired_documents: u64,
+    /// Logs that were due, and were deleted.
+    pub expired_logs: u64,
     /// Logs that a hold, or a reader of this process, kept from being trimmed.
     pub held: u64,
     /// Logs that failed.
@@ -85,10 +89,10 @@ const SWEPT_ON: Duration = Duration::from_secs(25 * 60 * 60);
 const LOGS_A_PAGE: usize = 1_000;
 
 impl Store {
-    /// One pass: finishes what others began to trim, sweeps what was closed long enough ago, and applies the policies. `None` if another
-    /// process is at it.
+    /// One pass: finishes what others began to trim, sweeps what was closed long enough ago, removes what has expired, and applies the policies. `None`
+    /// if another process is at it.
     ///
-    /// Only what policies speak of is listed: without any, it costs a few requests.
+    /// Only what policies speak of is listed, and only what was noted as due is looked at: without any, it costs a few requests.
     ///
     /// # Errors
     /// As reading and writing Icecore's own logs. What fails of a single log is counted, and the next one is looked at.
@@ -101,8 +105,12 @@ impl Store {
         let mut done = Maintained::default();
         self.finish_others(&mut done).await?;
         self.sweep_closed(&mut done).await?;
+        let mut rate = Rate { next: Instant::now(), logs_per_second: pace.logs_per_second };
+        if !self.remove_due(&mut turn, &mut done, &mut rate).await? {
+            return Ok(None);
+        }
+        progress(&done);
         turn.begin(&self.retention()?.policies().await?);
-        let mut next = Instant::now();
         while let Some((prefix, cursor)) = turn.place()? {
             let page = self.logs(&prefix, cursor, LOGS_A_PAGE).await?;
             // A pass may take hours, and somebody may want to keep more by then.
@@ -116,10 +124,7 @@ impl Store {
                 else {
                     continue;
                 };
-                if next > Instant::now() {
-                    tokio::time::sleep_until(next).await;
-                }
-                next = next.max(Instant::now()) + Duration::from_secs(1) / pace.logs_per_second.max(1);
+                rate.wait().await;
                 done.count(self.log(log).apply(&policy, false).await);
                 progress(&done);
             }
@@ -238,7 +243,7 @@ impl Maintained {
         }
     }
 
-    fn fail(&mut self, error: Error) {
+    pub(super) fn fail(&mut self, error: Error) {
         self.failed += 1;
         self.first_error.get_or_insert(error);
     }
@@ -254,8 +259,23 @@ fn prefixes(policies: &[Policy]) -> Vec<String> {
     prefixes
 }
 
+/// Bounds how many logs are looked at.
+pub(super) struct Rate {
+    next: Instant,
+    logs_per_second: u32,
+}
+
+impl Rate {
+    pub(super) async fn wait(&mut self) {
+        if self.next > Instant::now() {
+            tokio::time::sleep_until(self.next).await;
+        }
+        self.next = self.next.max(Instant::now()) + Duration::from_secs(1) / self.logs_per_second.max(1);
+    }
+}
+
 /// The lease is ours.
-struct Turn {
+pub(super) struct Turn {
     log: Log,
     holder: String,
     renewed: Instant,
@@ -318,7 +338,7 @@ impl Turn {
     }
 
     /// Renews the lease when it is time; whether it is still ours.
-    async fn renew(&mut self) -> Result<bool> {
+    pub(super) async fn renew(&mut self) -> Result<bool> {
         if self.renewed.elapsed() < LEASED_FOR / 3 { Ok(true) } else { self.write().await }
     }
 

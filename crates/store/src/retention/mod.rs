@@ -5,6 +5,7 @@
 //! | [`hold`] | [`Hold`]: a reason why history stays, and how a trim and a new hold keep out of each other's way |
 //! | `plan` | [`Keep`]: what is kept of a log, and how far that lets it be trimmed |
 //! | [`trim`] | making a log shorter, behind a base |
+//! | `due` | what has expired: how it is found, and removed |
 //! | `end` | the seal: the only end of a log |
 //! | `policy` | [`Policy`]: what is kept without anybody asking |
 //! | `maintain` | one leased task a store that applies them, and finishes what others left |
@@ -12,6 +13,7 @@
 //!
 //! What all processes must agree on is in the documents of one log, `_/icecore/retention`. `docs/formats/retention.md` specifies them.
 
+pub(crate) mod due;
 mod end;
 pub mod hold;
 mod maintain;

@@ -168,10 +168,10 @@ impl Log {
         Ok(Applied::Trimmed(self.trim(&trim).await?).unless_nothing())
     }
 
-    /// When something was appended last: a base is none of the caller's.
+    /// When something was appended last: a base is none of the caller's, nor is that something was removed because it was due.
     pub(crate) async fn last_used(&self, head: &Head) -> Result<Timestamp> {
         let header = self.decode(head)?;
-        if !header.flags.base || header.entries.len() > 1 {
+        if !(header.flags.base || header.flags.expires) || header.entries.len() > 1 {
             return Ok(header.at);
         }
         let page = self.store.0.backend.read(&self.id, head.version, PageLimit::WHOLE.commits(1)).await?;

@@ -6,6 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use icecore_log::{Timestamp, Version};
 
 use super::table::{Damage, Input};
+use crate::state::expiry::Expiry;
 
 /// Where a document stands among those of its log, in the order in which each was first put: which change put it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -33,6 +34,8 @@ pub(crate) enum Content {
         /// When that was committed.
         at: Timestamp,
         place: Place,
+        /// When it is gone by itself.
+        expiry: Option<Expiry>,
         /// A delete came before it, since the snapshot's `from`: what is below does not show through, not even its place.
         is_anew: bool,
     },
@@ -40,22 +43,25 @@ pub(crate) enum Content {
 }
 
 /// What is known of a key after both: `newer` lies over `older`, and where a document only changed it keeps its place.
-pub(crate) fn over(older: Option<Record>, newer: Record) -> Record {
-    let (Some(older), Content::Value { json, version, at, place, is_anew: false }) = (older, &newer.content)
-    else {
-        return newer;
-    };
-    let (place, is_anew) = match older.content {
-        Content::Value { place, is_anew, .. } => (place, is_anew),
-        Content::Deleted => (*place, true),
-    };
-    let content = Content::Value { json: json.clone(), version: *version, at: *at, place, is_anew };
-    Record { key: newer.key, content }
+pub(crate) fn over(older: Option<Record>, mut newer: Record) -> Record {
+    let Some(Record { content: older, .. }) = older else { return newer };
+    if let Content::Value { place, is_anew: is_anew @ false, .. } = &mut newer.content {
+        match older {
+            Content::Value { place: first, is_anew: was_anew, .. } => (*place, *is_anew) = (first, was_anew),
+            Content::Deleted => *is_anew = true,
+        }
+    }
+    newer
 }
 
 const DELETED: u8 = 0;
 const VALUE: u8 = 1;
 const VALUE_ANEW: u8 = 2;
+/// With an expiry, which is behind the place.
+const VALUE_EXPIRES: u8 = 3;
+const VALUE_ANEW_EXPIRES: u8 = 4;
+/// Which expiry, and its number.
+const EXPIRY: usize = 1 + 8;
 /// Kind, and length of the key.
 const HEAD: usize = 1 + 2;
 /// Version, time, place, and length of the JSON.
@@ -74,7 +80,7 @@ impl Record {
     /// How many bytes [`Record::put`] writes.
     pub fn bytes(&self) -> usize {
         let value = match &self.content {
-            Content::Value { json, .. } => VALUE_HEAD + json.len(),
+            Content::Value { json, expiry, .. } => VALUE_HEAD + expiry.map_or(0, |_| EXPIRY) + json.len(),
             Content::Deleted => 0,
         };
         HEAD + self.key.len() + value
@@ -84,16 +90,22 @@ impl Record {
     pub fn put(&self, bytes: &mut BytesMut) {
         bytes.put_u8(match &self.content {
             Content::Deleted => DELETED,
-            Content::Value { is_anew: false, .. } => VALUE,
-            Content::Value { is_anew: true, .. } => VALUE_ANEW,
+            Content::Value { is_anew: false, expiry: None, .. } => VALUE,
+            Content::Value { is_anew: true, expiry: None, .. } => VALUE_ANEW,
+            Content::Value { is_anew: false, .. } => VALUE_EXPIRES,
+            Content::Value { is_anew: true, .. } => VALUE_ANEW_EXPIRES,
         });
         bytes.put_u16(self.key.len() as u16);
         bytes.put_slice(self.key.as_bytes());
-        if let Content::Value { json, version, at, place, .. } = &self.content {
+        if let Content::Value { json, version, at, place, expiry, .. } = &self.content {
             bytes.put_u64(version.0);
             bytes.put_i64(at.0);
             bytes.put_u64(place.version);
             bytes.put_u32(place.index);
+            if let Some((kind, number)) = expiry.map(Expiry::to_parts) {
+                bytes.put_u8(kind);
+                bytes.put_i64(number);
+            }
             bytes.put_u32(json.len() as u32);
             bytes.put_slice(json);
         }
@@ -164,13 +176,18 @@ impl Block {
         }
         let content = match kind {
             DELETED => Content::Deleted,
-            VALUE | VALUE_ANEW => {
+            VALUE | VALUE_ANEW | VALUE_EXPIRES | VALUE_ANEW_EXPIRES => {
                 let version = Version(input.u64()?);
                 let at = Timestamp(input.u64()? as i64);
                 let place = Place { version: input.u64()?, index: input.u32()? };
+                let expiry = match kind {
+                    VALUE | VALUE_ANEW => None,
+                    _ => Some(input.expiry()?),
+                };
                 let length = input.u32()? as usize;
                 let json = self.owned(input.take(length)?);
-                Content::Value { json, version, at, place, is_anew: kind == VALUE_ANEW }
+                let is_anew = [VALUE_ANEW, VALUE_ANEW_EXPIRES].contains(&kind);
+                Content::Value { json, version, at, place, expiry, is_anew }
             }
             _ => return Err("a record of an unknown kind"),
         };

@@ -7,6 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use icecore_log::{Hash, Incarnation, Timestamp, Version};
 
 use super::record::{Block, Span};
+use crate::state::expiry::{Expiry, Life};
 
 const MAGIC: &[u8; 8] = b"ICESNAP1";
 /// The index's length and hash, and the magic bytes.
@@ -45,6 +46,8 @@ pub(crate) struct Meta {
     pub log_bytes: u64,
     /// How many records the snapshot has: what is written is what was counted.
     pub records: u64,
+    /// What the log's own expiry comes to at that commit.
+    pub life: Life,
 }
 
 /// Where a block is in its part, and what it must be.
@@ -138,6 +141,13 @@ pub(crate) fn encode_index(blocks: &[BlockEntry], ending: Option<&Ending>) -> By
         bytes.put_slice(&meta.name_tag);
         bytes.put_u64(meta.log_bytes);
         bytes.put_u64(meta.records);
+        if meta.life != Life::default() {
+            let (kind, number) = meta.life.expiry.map_or((0, 0), Expiry::to_parts);
+            bytes.put_u8(kind);
+            bytes.put_i64(number);
+            bytes.put_i64(meta.life.used.0);
+            bytes.put_u64(meta.life.floor.0);
+        }
     }
     bytes.freeze()
 }
@@ -219,6 +229,8 @@ pub(crate) fn decode_ending(mut input: Input<'_>) -> Result<Ending, Damage> {
         name_tag: input.array()?,
         log_bytes: input.u64()?,
         records: input.u64()?,
+        // Most logs have none, and then nothing is said of it.
+        life: if input.0.is_empty() { Life::default() } else { input.life()? },
     };
     if !input.0.is_empty() {
         return Err("bytes behind the index");
@@ -251,6 +263,21 @@ impl<'a> Input<'a> {
 
     pub fn u64(&mut self) -> Result<u64, Damage> {
         self.array().map(u64::from_be_bytes)
+    }
+
+    /// When something is gone by itself.
+    pub fn expiry(&mut self) -> Result<Expiry, Damage> {
+        let (kind, number) = (self.u8()?, self.u64()? as i64);
+        Expiry::of_parts(kind, number).ok_or("an expiry that is none")
+    }
+
+    /// What a log's own expiry comes to.
+    fn life(&mut self) -> Result<Life, Damage> {
+        let expiry = match self.0.first() {
+            Some(0) => self.take(9).map(|_| None)?,
+            _ => Some(self.expiry()?),
+        };
+        Ok(Life { expiry, used: Timestamp(self.u64()? as i64), floor: Version(self.u64()?) })
     }
 
     /// A key, with its length before it.

@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use icecore_log::{Entry, Error, ErrorKind, Event, Result, Timestamp, Version};
+use serde::{Deserialize, Serialize};
 
 use crate::Log;
 use crate::append::Receipt;
 use crate::snapshot::{Block, Record, Span};
 use crate::state::document::State;
+use crate::state::event::EXPIRED;
+use crate::state::expiry::{Life, StoredLife};
 use crate::state::transact::Turns;
 
 /// Says that the commit is a base, and how many documents it holds.
@@ -21,8 +24,9 @@ const EVENT_BYTES: usize = 1 << 20;
 
 /// What holds this state. `last_used` is when something else than a base was appended.
 fn entry(state: &State, last_used: Timestamp) -> Entry {
-    let head = format!(r#"{{"documents":{},"last_used":{}}}"#, state.len(), last_used.0);
-    let mut events = vec![Event::new(BASE, head)];
+    let head = Head { documents: state.len() as u64, last_used: last_used.0, life: state.life.stored() };
+    // Numbers cannot fail to be written.
+    let mut events = vec![Event::new(BASE, serde_json::to_vec(&head).unwrap_or_default())];
     let mut records = BytesMut::new();
     let mut push = |records: &mut BytesMut| {
         let event = Event::new(DOCUMENTS, records.split().freeze());
@@ -40,14 +44,33 @@ fn entry(state: &State, last_used: Timestamp) -> Entry {
     Entry { id: None, events }
 }
 
-/// When something else than a base was appended, as the entry of a base says.
-pub(crate) fn was_last_used(entry: &Entry) -> Option<Timestamp> {
-    #[derive(serde::Deserialize)]
-    struct Head {
-        last_used: i64,
+/// The data of the first event of a base, and of what removes documents that were due.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    /// How many it holds, or removes.
+    #[serde(default)]
+    documents: u64,
+    last_used: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    life: Option<StoredLife>,
+}
+
+impl Head {
+    fn of(entry: &Entry) -> Option<(&Event, Self)> {
+        let first = entry.events.first().filter(|event| event.kind == BASE || event.kind == EXPIRED)?;
+        Some((first, serde_json::from_slice(&first.data).ok()?))
     }
-    let head = entry.events.first().filter(|event| event.kind == BASE)?;
-    serde_json::from_slice::<Head>(&head.data).ok().map(|head| Timestamp(head.last_used))
+}
+
+/// When something else was appended than a base, or what removes documents that were due, as the entry of one says.
+pub(crate) fn was_last_used(entry: &Entry) -> Option<Timestamp> {
+    Head::of(entry).map(|(_, head)| Timestamp(head.last_used))
+}
+
+/// Says that the events behind it remove documents that were due.
+pub(crate) fn removed(documents: usize, last_used: Timestamp) -> Event {
+    let head = Head { documents: documents as u64, last_used: last_used.0, life: None };
+    Event::new(EXPIRED, serde_json::to_vec(&head).unwrap_or_default())
 }
 
 /// Makes a state what a base says, which is this version, as far as its documents are wanted.
@@ -61,6 +84,8 @@ pub(crate) fn begin(
     is_wanted: impl Fn(&str) -> bool,
 ) -> Result<()> {
     state.clear();
+    let head = entries.first().and_then(Head::of).filter(|(event, _)| event.kind == BASE);
+    state.life = head.and_then(|(_, head)| head.life).as_ref().map_or_else(Life::default, Life::of);
     let mut last = None;
     for event in entries.iter().flat_map(|entry| &entry.events).filter(|event| event.kind == DOCUMENTS) {
         let mut records = records(event, base, last.clone());
@@ -156,7 +181,14 @@ mod tests {
             let place = Place { version: place, index: 3 };
             state.take_in(Record {
                 key: key.into(),
-                content: Content::Value { json: json.into(), version, at, place, is_anew: false },
+                content: Content::Value {
+                    json: json.into(),
+                    version,
+                    at,
+                    place,
+                    expiry: None,
+                    is_anew: false,
+                },
             });
         }
         state

@@ -146,6 +146,7 @@ pub(crate) fn check_merges(log: &LogId, changes: &Changes, state: &State) -> Res
         let content = state.content(key, false).into_iter();
         content.for_each(|content| after.take_in(Record { key: (&**key).into(), content }));
     }
+    let at = state.judged().map_or(Timestamp(0), |judged| judged.at);
     let mut error: Option<Error> = None;
     let own = changes.events.iter().filter_map(DocumentEvent::of);
     for change in own.filter(|change| keys.contains(change.key())) {
@@ -155,7 +156,8 @@ pub(crate) fn check_merges(log: &LogId, changes: &Changes, state: &State) -> Res
             merge = one.to_string();
         }
         let place = Place { version: state.version.next().0, index: 0 };
-        if !after.apply(change, place, Timestamp(0))? {
+        let is_merge = matches!(change, DocumentEvent::Merge { .. });
+        if !after.apply(change, place, at)? && is_merge {
             let one = error.take().unwrap_or_else(|| conflict(log));
             error = Some(one.with("failed", format!("{key} {merge}")).with("found", state.version_of(&key)));
         }
@@ -252,11 +254,11 @@ impl Changes {
         self.events.is_empty()
     }
 
-    fn change(self, change: DocumentEvent) -> Self {
+    pub(crate) fn change(self, change: DocumentEvent) -> Self {
         self.push(change.into_event())
     }
 
-    fn push(mut self, event: Event) -> Self {
+    pub(crate) fn push(mut self, event: Event) -> Self {
         self.events.push(event);
         self
     }
@@ -293,7 +295,7 @@ impl Changes {
         })
     }
 
-    /// The documents whose one change is a put of a value of at least so many bytes.
+    /// The documents whose one change is a put of a value of at least so many bytes; when it expires may be said behind it.
     pub(crate) fn large_puts(&self, bytes_min: usize) -> BTreeSet<String> {
         // Most changes are small, and need not be looked at.
         if self.events.iter().all(|event| event.data.len() < bytes_min) {
@@ -302,6 +304,9 @@ impl Changes {
         let mut large = HashMap::new();
         for change in self.events.iter().filter_map(DocumentEvent::of) {
             let is_large = matches!(&change, DocumentEvent::Put { json, .. } if json.len() >= bytes_min);
+            if matches!(&change, DocumentEvent::Expire { .. }) && large.contains_key(change.key()) {
+                continue;
+            }
             large.entry(change.key().to_owned()).and_modify(|large| *large = false).or_insert(is_large);
         }
         large.into_iter().filter(|(_, is_large)| *is_large).map(|(key, _)| key).collect()
@@ -316,6 +321,10 @@ impl Changes {
         }
         let shortened = |(at, event): (usize, &Event)| {
             let change = DocumentEvent::of(event).filter(|change| large.contains(change.key()))?;
+            // What is said of its expiry stays as it is.
+            if !matches!(change, DocumentEvent::Put { .. }) {
+                return None;
+            }
             let Document { json, version, .. } = before.get(change.key())?;
             let beside = event::what_is_beside(&entry.events[..at]);
             let edit = edit::encode(json, *version, &event.data, &beside)

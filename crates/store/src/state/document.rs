@@ -1,6 +1,6 @@
 //! Documents, and the state that they make.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::snapshot::{Content, Place, Record};
 use crate::state::edit::Edit;
 use crate::state::event::{self, DocumentEvent};
+use crate::state::expiry::{self, Expiry, Judged, Life};
 use crate::state::merge::Merge;
 use crate::state::passed::Passed;
 use crate::state::places::Places;
@@ -25,6 +26,8 @@ pub struct Document {
     pub version: Version,
     /// When that was committed.
     pub at: Timestamp,
+    /// When it is gone by itself, if that was said of it. The log may have an expiry of its own: [`State::expiry`].
+    pub expiry: Option<Expiry>,
 }
 
 impl Document {
@@ -38,9 +41,14 @@ impl Document {
 
     pub(crate) fn of(content: Content) -> Option<Self> {
         match content {
-            Content::Value { json, version, at, .. } => Some(Self { json, version, at }),
+            Content::Value { json, version, at, expiry, .. } => Some(Self { json, version, at, expiry }),
             Content::Deleted => None,
         }
+    }
+
+    /// From when on it is gone by its own expiry; `None` if it has none, or is pinned.
+    pub fn due(&self) -> Option<Timestamp> {
+        self.expiry?.due(self.at)
     }
 
     /// The value as a type of the caller's.
@@ -83,16 +91,23 @@ pub struct State {
     pub at: Option<Timestamp>,
     /// The hash of its last commit; zeros before the first.
     pub hash: Hash,
-    documents: BTreeMap<Arc<str>, Placed>,
+    /// All that are stored: also those that are due, until something takes them away.
+    documents: Arc<BTreeMap<Arc<str>, Placed>>,
+    /// Those that have an expiry of their own, by when that is due.
+    dues: Arc<BTreeSet<(Timestamp, Arc<str>)>>,
+    /// What the log's own expiry comes to.
+    pub(crate) life: Life,
+    /// Whoever looks sees what is there at this time; `None` shows what is stored.
+    judged: Option<Timestamp>,
     bytes: usize,
     passed: Passed,
 }
 
-/// What is kept for speed makes no difference.
+/// What is seen makes a difference, and what is kept for speed none.
 impl PartialEq for State {
     fn eq(&self, other: &Self) -> bool {
-        let all = |state: &Self| (state.version, state.at, state.hash);
-        all(self) == all(other) && self.documents == other.documents
+        let all = |state: &Self| (state.version, state.at, state.hash, state.life);
+        all(self) == all(other) && self.seen().eq(other.seen())
     }
 }
 
@@ -114,8 +129,25 @@ impl PartialEq for Placed {
 }
 
 impl Placed {
+    /// It was changed.
+    fn renew(&mut self, place: Place, at: Timestamp) {
+        (self.document.version, self.document.at) = (Version(place.version), at);
+    }
+
     fn bytes(&self) -> usize {
         self.document.json.len() + self.places.bytes()
+    }
+
+    fn content(&self, is_anew: bool) -> Content {
+        let Document { json, version, at, expiry } = &self.document;
+        Content::Value {
+            json: json.clone(),
+            version: *version,
+            at: *at,
+            place: self.place,
+            expiry: *expiry,
+            is_anew,
+        }
     }
 }
 
@@ -146,7 +178,54 @@ impl State {
 
     /// A document, if there is one under this key.
     pub fn get(&self, key: &str) -> Option<&Document> {
-        self.documents.get(key).map(|placed| &placed.document)
+        self.documents.get(key).filter(|placed| self.sees(placed)).map(|placed| &placed.document)
+    }
+
+    fn sees(&self, placed: &Placed) -> bool {
+        self.judged.is_none_or(|at| self.life.has(&placed.document, at))
+    }
+
+    fn seen(&self) -> impl Iterator<Item = (&Arc<str>, &Placed)> {
+        self.documents.iter().filter(|(_, placed)| self.sees(placed))
+    }
+
+    /// Whether time alone may take something away, or has.
+    fn has_expiry(&self) -> bool {
+        !self.dues.is_empty() || self.life != Life::default()
+    }
+
+    /// As it is seen at a time.
+    pub(crate) fn seen_at(self: &Arc<Self>, at: Timestamp) -> Arc<Self> {
+        if self.has_expiry() {
+            Arc::new(Self { judged: Some(at), ..self.as_ref().clone() })
+        } else {
+            Arc::clone(self)
+        }
+    }
+
+    /// By when it is seen, and until when it is seen so; `None` if time makes no difference.
+    pub(crate) fn judged(&self) -> Option<Judged> {
+        let at = self.judged?;
+        let later = Timestamp(at.0.saturating_add(1));
+        let next = self.dues.range((later, Arc::from(""))..).next().map(|(due, _)| *due);
+        let log = self.life.due().filter(|due| *due > at);
+        Some(Judged { at, until: [next, log].into_iter().flatten().min() })
+    }
+
+    /// When the next of those is due that are there at a time, or the log itself.
+    pub(crate) fn next_due(self: &Arc<Self>, at: Timestamp) -> Option<Timestamp> {
+        self.seen_at(at).judged()?.until
+    }
+
+    /// The keys of what is stored and not there at a time.
+    pub(crate) fn expired(&self, at: Timestamp) -> Vec<String> {
+        let is_gone = |(_, placed): &(&Arc<str>, &Placed)| !self.life.has(&placed.document, at);
+        self.documents.iter().filter(is_gone).map(|(key, _)| key.to_string()).collect()
+    }
+
+    /// Where a document that is stored stands among the others.
+    pub(crate) fn place(&self, key: &str) -> Option<Place> {
+        self.documents.get(key).map(|placed| placed.place)
     }
 
     /// The documents whose keys begin so, in order of their keys.
@@ -166,25 +245,26 @@ impl State {
         };
         let found = self.documents.range::<str, _>((from, Bound::Unbounded));
         found
+            .filter(|(_, placed)| self.sees(placed))
             .map(|(key, placed)| (&**key, &placed.document))
             .take_while(move |(key, _)| key.starts_with(prefix))
     }
 
     /// The documents in the order in which each was first put; one that was deleted and put again is behind those that were there.
     pub fn in_order(&self) -> Vec<(&str, &Document)> {
-        let mut all: Vec<_> = self.documents.iter().collect();
+        let mut all: Vec<_> = self.seen().collect();
         all.sort_by_key(|(_, placed)| placed.place);
         all.into_iter().map(|(key, placed)| (&**key, &placed.document)).collect()
     }
 
     /// How many documents there are.
     pub fn len(&self) -> usize {
-        self.documents.len()
+        if self.judged.is_none() { self.documents.len() } else { self.seen().count() }
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.documents.is_empty()
+        self.seen().next().is_none()
     }
 
     /// About how many bytes it takes in memory.
@@ -208,25 +288,69 @@ impl State {
 
     /// Forgets every document: a base holds the whole state.
     pub(crate) fn clear(&mut self) {
-        (self.documents, self.bytes) = (BTreeMap::new(), 0);
+        (self.documents, self.dues, self.bytes) = (Arc::default(), Arc::default(), 0);
     }
 
     /// What an event does to the documents. `place` is its commit, and which change it is in there. Whether it did something: a merge does nothing to
-    /// what it cannot be merged into.
+    /// what it cannot be merged into. What has expired by `at` is not there.
     pub(crate) fn apply(&mut self, event: DocumentEvent, place: Place, at: Timestamp) -> Result<bool> {
+        if !self.has_expiry() && !matches!(event, DocumentEvent::Expire { .. }) {
+            return self.apply_to_what_is_stored(event, place, at);
+        }
+        let key = event.key().to_owned();
+        let stored = self.documents.get_key_value(&*key);
+        let before = stored.and_then(|(key, placed)| Some((placed.document.due()?, Arc::clone(key))));
+        let is_gone = stored.is_some_and(|(_, placed)| !self.life.has(&placed.document, at));
+        let is_done = if is_gone {
+            self.apply_to_what_is_gone(event, place, at)
+        } else {
+            self.apply_to_what_is_stored(event, place, at)
+        };
+        let stored = self.documents.get_key_value(&*key);
+        let after = stored.and_then(|(key, placed)| Some((placed.document.due()?, Arc::clone(key))));
+        if before != after {
+            let dues = Arc::make_mut(&mut self.dues);
+            before.map(|due| dues.remove(&due));
+            dues.extend(after);
+        }
+        is_done
+    }
+
+    /// What is changed begins anew; only an edit was made of what is still stored.
+    fn apply_to_what_is_gone(&mut self, event: DocumentEvent, place: Place, at: Timestamp) -> Result<bool> {
+        let key = event.key().to_owned();
+        match event {
+            DocumentEvent::Expire { expiry, .. } => expiry::of_json(&expiry).map(|_| false),
+            DocumentEvent::Touch { .. } => Ok(false),
+            DocumentEvent::Edit { .. } => {
+                self.apply_to_what_is_stored(event, place, at)?;
+                let json = self.documents.get(&*key).map(|placed| placed.document.json.clone());
+                self.remove(&key);
+                json.into_iter().for_each(|json| self.set(&key, json, place, at));
+                Ok(true)
+            }
+            event => {
+                self.remove(&key);
+                self.apply_to_what_is_stored(event, place, at)
+            }
+        }
+    }
+
+    fn apply_to_what_is_stored(&mut self, event: DocumentEvent, place: Place, at: Timestamp) -> Result<bool> {
         match event {
             DocumentEvent::Put { key, json } => self.set(&key, json, place, at),
             DocumentEvent::Patch { key, patch } => {
-                let patched = match self.get(&key) {
-                    Some(document) => merged(document.value()?, &patch)?,
+                let patched = match self.documents.get(&*key) {
+                    Some(placed) => merged(placed.document.value()?, &patch)?,
                     None => merged(Value::Null, &patch)?,
                 };
                 self.set(&key, patched, place, at);
             }
             DocumentEvent::Edit { key, edit, beside } => {
                 let edit = Edit::parse(&edit)?;
-                let placed =
-                    self.documents.get_mut(&*key).filter(|placed| placed.document.version == edit.version);
+                let placed = Arc::make_mut(&mut self.documents)
+                    .get_mut(&*key)
+                    .filter(|placed| placed.document.version == edit.version);
                 let Some(placed) = placed else {
                     return Err(event::unfitting());
                 };
@@ -234,16 +358,34 @@ impl State {
                 placed.places = Places::default();
                 edit.apply(&mut placed.document.json, &beside)?;
                 self.bytes += placed.bytes();
-                (placed.document.version, placed.document.at) = (Version(place.version), at);
+                placed.renew(place, at);
             }
             DocumentEvent::Delete { key } => self.remove(&key),
             DocumentEvent::Merge { key, merge } => return self.merge(&key, &merge, place, at),
+            DocumentEvent::Expire { key, expiry } => {
+                let expiry = expiry::of_json(&expiry)?;
+                let placed = Arc::make_mut(&mut self.documents).get_mut(&*key);
+                return Ok(placed.is_some_and(|placed| {
+                    placed.document.expiry = expiry;
+                    placed.renew(place, at);
+                    true
+                }));
+            }
+            DocumentEvent::Touch { key } => {
+                let is_sliding =
+                    |placed: &&mut Placed| matches!(placed.document.expiry, Some(Expiry::Sliding(_)));
+                let placed = Arc::make_mut(&mut self.documents).get_mut(&*key).filter(is_sliding);
+                return Ok(placed.is_some_and(|placed| {
+                    placed.renew(place, at);
+                    true
+                }));
+            }
         }
         Ok(true)
     }
 
     fn merge(&mut self, key: &str, merge: &Merge, place: Place, at: Timestamp) -> Result<bool> {
-        let Some(placed) = self.documents.get_mut(key) else {
+        let Some(placed) = Arc::make_mut(&mut self.documents).get_mut(key) else {
             let mut json = Bytes::from_static(b"null");
             let is_done = merge.apply(&mut json, &mut Places::default())?;
             if is_done {
@@ -255,14 +397,15 @@ impl State {
         let done = merge.apply(&mut placed.document.json, &mut placed.places);
         self.bytes += placed.bytes();
         if let Ok(true) = done {
-            (placed.document.version, placed.document.at) = (Version(place.version), at);
+            placed.renew(place, at);
         }
         done
     }
 
     /// Whether a merge would do something; `None` if that takes long to tell.
     pub(crate) fn would_apply(&self, key: &str, merge: &Merge) -> Option<bool> {
-        let Some(placed) = self.documents.get(key) else { return Some(true) };
+        let found = self.documents.get(key).filter(|placed| self.sees(placed));
+        let Some(placed) = found else { return Some(true) };
         merge.would_apply(&placed.document.json, &placed.places)
     }
 
@@ -273,54 +416,51 @@ impl State {
 
     /// At the same version, with none.
     pub(crate) fn without_documents(&self) -> Self {
-        Self { version: self.version, at: self.at, hash: self.hash, ..Self::default() }
+        let Self { version, at, hash, life, judged, .. } = *self;
+        Self { version, at, hash, life, judged, ..Self::default() }
     }
 
     /// Takes in what a snapshot says of a key that is not there yet.
     pub(crate) fn take_in(&mut self, record: Record) {
-        if let Content::Value { json, version, at, place, .. } = record.content {
+        if let Content::Value { json, version, at, place, expiry, .. } = record.content {
             self.bytes += record.key.len() + json.len() + DOCUMENT_BYTES;
-            let document = Document { json, version, at };
-            self.documents.insert(record.key, Placed { document, place, places: Places::default() });
+            let document = Document { json, version, at, expiry };
+            if let Some(due) = document.due() {
+                Arc::make_mut(&mut self.dues).insert((due, Arc::clone(&record.key)));
+            }
+            let placed = Placed { document, place, places: Places::default() };
+            Arc::make_mut(&mut self.documents).insert(record.key, placed);
         }
     }
 
-    /// Every document, as a snapshot has it, in order of their keys.
+    /// Every document that is stored, as a snapshot has it, in order of their keys.
     pub(crate) fn records(&self) -> impl Iterator<Item = Record> {
-        self.documents.iter().map(|(key, Placed { document: Document { json, version, at }, place, .. })| {
-            Record {
-                key: Arc::clone(key),
-                content: Content::Value {
-                    json: json.clone(),
-                    version: *version,
-                    at: *at,
-                    place: *place,
-                    is_anew: false,
-                },
-            }
-        })
+        self.documents
+            .iter()
+            .map(|(key, placed)| Record { key: Arc::clone(key), content: placed.content(false) })
     }
 
-    /// What a snapshot says of a document; `None` if there is none.
+    /// What a snapshot says of a document that is stored; `None` if there is none.
     pub(crate) fn content(&self, key: &str, is_anew: bool) -> Option<Content> {
-        let Placed { document: Document { json, version, at }, place, .. } = self.documents.get(key)?;
-        Some(Content::Value { json: json.clone(), version: *version, at: *at, place: *place, is_anew })
+        self.documents.get(key).map(|placed| placed.content(is_anew))
     }
 
     fn set(&mut self, key: &str, json: Bytes, place: Place, at: Timestamp) {
         self.bytes += json.len();
-        let document = Document { json, version: Version(place.version), at };
-        if let Some(placed) = self.documents.get_mut(key) {
+        let documents = Arc::make_mut(&mut self.documents);
+        if let Some(placed) = documents.get_mut(key) {
             self.bytes -= placed.bytes();
-            (placed.document, placed.places) = (document, Places::default());
+            (placed.document.json, placed.places) = (json, Places::default());
+            placed.renew(place, at);
             return;
         }
         self.bytes += key.len() + DOCUMENT_BYTES;
-        self.documents.insert(key.into(), Placed { document, place, places: Places::default() });
+        let document = Document { json, version: Version(place.version), at, expiry: None };
+        documents.insert(key.into(), Placed { document, place, places: Places::default() });
     }
 
     fn remove(&mut self, key: &str) {
-        if let Some(placed) = self.documents.remove(key) {
+        if let Some(placed) = Arc::make_mut(&mut self.documents).remove(key) {
             self.bytes -= key.len() + placed.bytes() + DOCUMENT_BYTES;
         }
     }

@@ -14,6 +14,13 @@ const PUT: &str = "icecore.document.put";
 const PATCH: &str = "icecore.document.patch";
 const EDIT: &str = "icecore.document.edit";
 const DELETE: &str = "icecore.document.delete";
+/// Says when a document expires.
+pub(crate) const EXPIRE: &str = "icecore.document.expire";
+const TOUCH: &str = "icecore.document.touch";
+/// Says when the log expires.
+pub(crate) const LOG_EXPIRE: &str = "icecore.log.expire";
+/// Says that the events beside it remove what was due.
+pub(crate) const EXPIRED: &str = "icecore.expired";
 /// How the kinds of merges begin; their operations follow.
 const DOCUMENT: &str = "icecore.document.";
 /// Says that a log was set back to an earlier version; the events beside it do it.
@@ -52,6 +59,15 @@ pub(crate) enum DocumentEvent {
         key: String,
         merge: Merge,
     },
+    /// Says when the document is gone by itself.
+    Expire {
+        key: String,
+        expiry: Bytes,
+    },
+    /// Renews a document whose expiry is sliding.
+    Touch {
+        key: String,
+    },
 }
 
 impl DocumentEvent {
@@ -61,7 +77,9 @@ impl DocumentEvent {
             | Self::Patch { key, .. }
             | Self::Edit { key, .. }
             | Self::Delete { key }
-            | Self::Merge { key, .. } => key,
+            | Self::Merge { key, .. }
+            | Self::Expire { key, .. }
+            | Self::Touch { key } => key,
         }
     }
 
@@ -71,6 +89,8 @@ impl DocumentEvent {
             Self::Patch { key, patch } => (PATCH, key, patch),
             Self::Edit { key, edit, .. } => (EDIT, key, edit),
             Self::Delete { key } => (DELETE, key, Bytes::from_static(b"null")),
+            Self::Expire { key, expiry } => (EXPIRE, key, expiry),
+            Self::Touch { key } => (TOUCH, key, Bytes::from_static(b"null")),
             Self::Merge { key, merge: Merge { operation, pointer, operand } } => {
                 let kind = format!("{DOCUMENT}{}", operation.name());
                 let pointer = (!pointer.is_empty()).then(|| (POINTER.to_owned(), pointer));
@@ -89,6 +109,8 @@ impl DocumentEvent {
             PATCH => Some(Self::Patch { key, patch: event.data.clone() }),
             EDIT => Some(Self::Edit { key, edit: event.data.clone(), beside: Bytes::new() }),
             DELETE => Some(Self::Delete { key }),
+            EXPIRE => Some(Self::Expire { key, expiry: event.data.clone() }),
+            TOUCH => Some(Self::Touch { key }),
             kind => {
                 let operation = operation(kind)?;
                 let pointer = event.meta.get(POINTER).cloned().unwrap_or_default();
@@ -99,7 +121,12 @@ impl DocumentEvent {
 
     /// Whether what it comes to depends on the value before.
     pub fn is_part(&self) -> bool {
-        matches!(self, Self::Patch { .. } | Self::Edit { .. } | Self::Merge { .. })
+        !matches!(self, Self::Put { .. } | Self::Delete { .. })
+    }
+
+    /// Whether it may do nothing, so that only the state before it tells what it did.
+    pub fn may_do_nothing(&self) -> bool {
+        matches!(self, Self::Merge { .. } | Self::Expire { .. } | Self::Touch { .. })
     }
 }
 
@@ -177,7 +204,7 @@ pub(crate) fn check_kind(event: &Event) -> Result<()> {
             check_key(change.key())?;
             if let DocumentEvent::Merge { merge, .. } = change { merge.check().map(drop) } else { Ok(()) }
         }
-        None if [ROLLBACK, FORK].contains(&event.kind.as_str()) => Ok(()),
+        None if [ROLLBACK, FORK, LOG_EXPIRE, EXPIRED].contains(&event.kind.as_str()) => Ok(()),
         None => invalid("Kinds that begin with icecore. are Icecore's own: name another"),
     }
 }

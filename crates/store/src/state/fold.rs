@@ -163,7 +163,8 @@ impl Log {
         Ok(folded)
     }
 
-    /// A document as the last few commits have it, or that it is deleted. The outer `None`: they do not say.
+    /// A document as the last few commits have it, or that it is deleted. The outer `None`: they do not say. Of a log in which nothing expires: else
+    /// earlier ones have a say in it.
     pub(crate) async fn find_at_the_end(&self, head: &Head, key: &str) -> Result<Option<Option<Document>>> {
         let from = Version(head.version.0 - LOOK_BACK);
         let range = Range { from: Some(from), to: Some(head.version), reverse: true };
@@ -185,7 +186,7 @@ impl Log {
                     }
                     match DocumentEvent::of(&event.event).filter(|change| change.key() == key) {
                         Some(DocumentEvent::Put { json, .. }) => {
-                            return Ok(Some(Some(Document { json, version, at })));
+                            return Ok(Some(Some(Document { json, version, at, expiry: None })));
                         }
                         Some(DocumentEvent::Delete { .. }) => return Ok(Some(None)),
                         // What it comes to depends on what was before.
@@ -307,11 +308,15 @@ pub(crate) fn take_up(
     if header.flags.base {
         base::begin(state, header.version, entries, &is_wanted).map_err(at)?;
     }
+    state.life.begin(header.version.previous(), header, entries);
     let changes = entries.iter().flat_map(|entry| event::changes(&entry.events));
     for ((_, change), index) in changes.zip(0..) {
         if is_wanted(change.key()) {
             state.apply(change, Place { version: header.version.0, index }, header.at).map_err(at)?;
         }
+    }
+    if header.flags.expires {
+        state.life.end(header, entries).map_err(at)?;
     }
     state.pass(header.version, header.at, hash);
     Ok(())

@@ -24,13 +24,14 @@ pub struct Changed {
     pub trace: String,
     /// The id of its entry.
     pub id: Option<EntryId>,
-    /// `put`, `patch`, `delete`; of a merge `add`, `append`, `union`; or `kept`: what the document was when what came before was trimmed.
+    /// `put`, `patch`, `delete`; of a merge `add`, `append`, `union`; `expire`, when it was said when it is gone by itself, and `touch`, when it was renewed; or `kept`: what the document was when what came before was trimmed.
     pub change: &'static str,
     /// The value that was put, or the patch, or what was merged; `None` of a delete, and of a put that only said what differs from a value that was trimmed.
     pub value: Option<Value>,
     /// The part of the document that something was merged into: a JSON pointer, empty for all of it. Of other changes empty.
     pub pointer: String,
-    /// Whether it was carried out: a merge changes nothing where there is something that it cannot be merged into. `None` of a merge into a value that was trimmed.
+    /// Whether it was carried out: a merge changes nothing where there is something that it cannot be merged into, nor does an expiry of what is not there, or
+    /// a touch of what is not sliding. `None` of such a change of a value that was trimmed.
     pub applied: Option<bool>,
 }
 
@@ -97,6 +98,14 @@ impl History<'_> {
                         // What it was made of was trimmed.
                         DocumentEvent::Edit { .. } => ("put", None),
                         DocumentEvent::Delete { .. } => ("delete", None),
+                        DocumentEvent::Expire { expiry, .. } => {
+                            applied = self.reader.take_merged(version, event.index);
+                            ("expire", event::read(&expiry).ok())
+                        }
+                        DocumentEvent::Touch { .. } => {
+                            applied = self.reader.take_merged(version, event.index);
+                            ("touch", None)
+                        }
                         DocumentEvent::Merge { merge, .. } => {
                             applied = self.reader.take_merged(version, event.index);
                             pointer = merge.pointer;

@@ -10,6 +10,7 @@ use crate::chain::{Chain, Last};
 use crate::open::damaged;
 use crate::snapshot::{self, Content, Merged, Record, Snapshot, SnapshotInfo, over};
 use crate::state::document::State;
+use crate::state::expiry::Life;
 
 /// Snapshots from version 0 on, oldest first; none of them is damaged, as far as it was looked at.
 #[derive(Debug, Clone, Default)]
@@ -73,6 +74,11 @@ impl Layers {
     /// The hash of that commit.
     pub fn hash(&self) -> Hash {
         self.0.last().map_or(Hash::ZERO, |top| top.meta().hash)
+    }
+
+    /// What the log's own expiry comes to there.
+    pub fn life(&self) -> Life {
+        self.0.last().map_or_else(Life::default, |top| top.meta().life)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -139,6 +145,7 @@ impl Layers {
     pub async fn state(&self, inner: &Inner) -> Result<State> {
         let Some(top) = self.0.last() else { return Ok(State::default()) };
         let mut state = State::at(top.info().to, top.meta().at, top.meta().hash);
+        state.life = top.meta().life;
         let mut records = self.records(Bound::Unbounded, true)?;
         while let Some(record) = records.next(&*inner.backend).await? {
             state.take_in(record);

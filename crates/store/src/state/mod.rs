@@ -17,6 +17,7 @@
 //! | [`consistency`] | how fresh a state must be that is read |
 //! | [`time`] | a state as it was, and a log set back, or begun anew from there |
 //! | [`diff`] | what differs between two states |
+//! | [`expiry`] | when a document, or a log, is gone by itself |
 //! | [`history`] | who changed a document, when, in which commit |
 //! | [`whole`] | commits with whole values, where storage has what differs |
 //! | [`replay`] | a state from the commits alone, compared with what snapshots say |
@@ -31,6 +32,7 @@ pub mod diff;
 pub mod document;
 pub(crate) mod edit;
 pub(crate) mod event;
+pub mod expiry;
 pub(crate) mod fold;
 pub mod history;
 pub(crate) mod layers;
@@ -42,7 +44,7 @@ pub(crate) mod places;
 pub mod reduce;
 pub mod replay;
 pub mod time;
-mod transact;
+pub(crate) mod transact;
 pub(crate) mod upkeep;
 pub mod watch;
 pub mod whole;
@@ -53,6 +55,7 @@ pub use consistency::{Consistency, Token};
 pub use diff::{Diff, Difference};
 pub use document::{Document, State};
 pub use event::KEY_BYTES_MAX;
+pub use expiry::Expiry;
 pub use history::Changed;
 pub use merge::{Merge, POINTER_BYTES_MAX};
 pub use page::DocumentPage;

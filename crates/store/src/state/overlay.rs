@@ -37,7 +37,7 @@ impl Overlay {
         let begins = if below.is_empty() { base.previous() } else { below.version() };
         let chain = below.chain(chain);
         let mut state = State::before(begins.next());
-        state.hash = below.hash();
+        (state.hash, state.life) = (below.hash(), below.life());
         Self { below, chain, begins, state, changed: BTreeMap::new(), log_bytes: 0, is_whole: false }
     }
 
@@ -64,13 +64,26 @@ impl Overlay {
             (self.is_whole, self.below) = (true, Layers::default());
             self.changed.clear();
         }
+        let expires = header.flags.expires;
+        let mut places = BTreeMap::new();
         for (entry, stored) in entries.iter().flatten().zip(&header.entries) {
             for (_, change) in event::changes(&entry.events) {
-                self.note(inner, &change).await?;
+                self.note(inner, &change, expires).await?;
+                if let Some(place) = self.state.place(change.key()).filter(|_| expires) {
+                    places.insert(change.key().to_owned(), place);
+                }
             }
             self.log_bytes += stored.frame.length.min(event::document_bytes(&entry.events));
         }
         fold::take_up(&mut self.state, log, &header, hash, entries.as_deref(), |_| true)?;
+        // What had expired was put anew, as if somebody had deleted it before.
+        for (key, place) in places {
+            if self.state.place(&key).is_some_and(|now| now != place)
+                && let Some(is_anew) = self.changed.get_mut(&*key)
+            {
+                *is_anew = true;
+            }
+        }
         if header.flags.base {
             // What it holds is new to what is below, which is nothing.
             for (key, _) in self.state.documents("") {
@@ -80,9 +93,10 @@ impl Overlay {
         Ok(())
     }
 
-    async fn note(&mut self, inner: &Inner, change: &DocumentEvent) -> Result<()> {
+    async fn note(&mut self, inner: &Inner, change: &DocumentEvent, expires: bool) -> Result<()> {
         let key = change.key();
-        if change.is_part()
+        // When something expires, a put leaves that as it was.
+        if (change.is_part() || expires)
             && !self.changed.contains_key(key)
             && self.state.get(key).is_none()
             && let Some(record) = self.below.get(inner, key).await?
@@ -107,13 +121,16 @@ impl Overlay {
         })
     }
 
-    /// A document.
+    /// A document, if it is there now.
     pub async fn get(&self, inner: &Inner, key: &str) -> Result<Option<Document>> {
-        if self.changed.contains_key(key) {
-            return Ok(self.state.get(key).cloned());
-        }
-        let record = self.below.get(inner, key).await?;
-        Ok(record.and_then(|record| Document::of(record.content)))
+        let document = if self.changed.contains_key(key) {
+            self.state.get(key).cloned()
+        } else {
+            let record = self.below.get(inner, key).await?;
+            record.and_then(|record| Document::of(record.content))
+        };
+        let now = inner.clock.now();
+        Ok(document.filter(|document| self.state.life.has(document, now)))
     }
 
     /// The state with these documents alone.
@@ -131,7 +148,7 @@ impl Overlay {
         Ok(only)
     }
 
-    /// At most so many documents whose keys begin so, behind a key, in order of their keys.
+    /// At most so many documents that are there now, whose keys begin so, behind a key, in order of their keys.
     pub async fn page(
         &self,
         inner: &Inner,
@@ -146,7 +163,7 @@ impl Overlay {
         let mut below =
             Below { merged: self.below.records(from, false)?, next: None, is_done: self.below.is_empty() };
         let mut changed = self.records(from).take_while(|record| record.key.starts_with(prefix)).peekable();
-        let mut page = Vec::new();
+        let (mut page, now) = (Vec::new(), inner.clock.now());
         while page.len() < limit {
             below.look(inner, prefix).await?;
             let is_changed = match (&below.next, changed.peek()) {
@@ -159,7 +176,8 @@ impl Overlay {
             let Some(Record { key, content }) = record else { break };
             // What was changed counts, whatever is below.
             below.next.take_if(|below| below.key == key);
-            page.extend(Document::of(content).map(|document| (key.to_string(), document)));
+            let document = Document::of(content).filter(|document| self.state.life.has(document, now));
+            page.extend(document.map(|document| (key.to_string(), document)));
         }
         Ok(page)
     }

@@ -42,7 +42,7 @@ impl Log {
             && self.store.0.states.find(&self.id).is_none()
             && let Some(head) = self.raw_head().await?
             && head.version.0 - head.boundary.0 > LOOK_BACK
-            && self.living(&head).is_ok()
+            && self.living(&head).is_ok_and(|header| !header.flags.expires)
         {
             match self.find_at_the_end(&head, key).await {
                 Ok(Some(found)) => return Ok(found),
@@ -54,7 +54,7 @@ impl Log {
         }
         for _ in 0..GONE_MAX {
             match self.look().await? {
-                Look::Whole(state) => return Ok(state.get(key).cloned()),
+                Look::Whole(state) => return Ok(self.seen(&state).get(key).cloned()),
                 Look::Part(mut overlay) => {
                     let Some(found) = overlay.as_ref() else { continue };
                     match found.get(&self.store.0, key).await {
@@ -64,7 +64,7 @@ impl Log {
                 }
             }
         }
-        Ok(self.fold_strong().await?.state.get(key).cloned())
+        Ok(self.seen(&self.fold_strong().await?.state).get(key).cloned())
     }
 
     /// At most `limit` documents whose keys begin with `prefix`, in order of their keys, behind the key `after`: the next page, if that
@@ -79,7 +79,9 @@ impl Log {
         let enough = limit.saturating_add(1);
         for _ in 0..GONE_MAX {
             match self.look().await? {
-                Look::Whole(state) => return Ok(DocumentPage::of(&state, prefix, after, limit)),
+                Look::Whole(state) => {
+                    return Ok(DocumentPage::of(&self.seen(&state), prefix, after, limit));
+                }
                 Look::Part(mut overlay) => {
                     let Some(found) = overlay.as_ref() else { continue };
                     match found.page(&self.store.0, prefix, after, enough).await {
@@ -90,24 +92,29 @@ impl Log {
                 }
             }
         }
-        Ok(DocumentPage::of(&self.fold_strong().await?.state, prefix, after, limit))
+        Ok(DocumentPage::of(&self.seen(&self.fold_strong().await?.state), prefix, after, limit))
     }
 
     /// A state that has at least these documents, of those that there are.
     pub(crate) async fn documents_of(&self, keys: &BTreeSet<String>) -> Result<Arc<State>> {
         for _ in 0..GONE_MAX {
             match self.look().await? {
-                Look::Whole(state) => return Ok(state),
+                Look::Whole(state) => return Ok(self.seen(&state)),
                 Look::Part(mut overlay) => {
                     let Some(found) = overlay.as_ref() else { continue };
                     match found.only(&self.store.0, keys).await {
                         Err(error) if fold::is_of_snapshots(&error) => *overlay = None,
-                        found => return found.map(Arc::new),
+                        found => return found.map(|found| self.seen(&Arc::new(found))),
                     }
                 }
             }
         }
-        Ok(self.fold_strong().await?.state)
+        Ok(self.seen(&self.fold_strong().await?.state))
+    }
+
+    /// A state as it is seen now.
+    pub(crate) fn seen(&self, state: &Arc<State>) -> Arc<State> {
+        state.seen_at(self.store.now())
     }
 
     async fn look(&self) -> Result<Look> {

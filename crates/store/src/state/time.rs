@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use icecore_log::{Entry, Error, ErrorKind, Event, Hash, LogId, Result, Timestamp, Version};
+use icecore_log::{Error, ErrorKind, Event, Hash, LogId, Result, Timestamp, Version};
 
 use crate::append::Receipt;
 use crate::state::changes::{Changes, Condition, Json};
-use crate::state::document::State;
-use crate::state::event::{DocumentEvent, FORK, ROLLBACK};
+use crate::state::document::{Document, State};
+use crate::state::event::{FORK, ROLLBACK};
+use crate::state::expiry::Expiry;
 use crate::state::fold::Folded;
 use crate::{
     Log,
@@ -27,16 +28,26 @@ pub enum At {
 }
 
 impl Log {
-    /// The documents as they were.
+    /// The documents as they were: at a version what was there when it was committed, at a time what was there then. So the answer stays the same, also when
+    /// what it shows has expired since.
     ///
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound) if the log never came to that version, or was trimmed behind it, or has no commit and a later
     /// version than zero is asked for; else as [`Log::state`].
     pub async fn state_at(&self, at: At) -> Result<Arc<State>> {
-        Ok(self.folded_at(at).await?.state)
+        Ok(self.seen_as_of(&self.folded_at(at).await?.state, at))
     }
 
-    async fn folded_at(&self, at: At) -> Result<Folded> {
+    fn seen_as_of(&self, state: &Arc<State>, at: At) -> Arc<State> {
+        let seen_at = match at {
+            At::Head => Some(self.store.now()),
+            At::Version(_) => state.at,
+            At::Time(time) => Some(time),
+        };
+        seen_at.map_or_else(|| Arc::clone(state), |at| state.seen_at(at))
+    }
+
+    pub(crate) async fn folded_at(&self, at: At) -> Result<Folded> {
         let version = match at {
             At::Head => return self.fold_strong().await,
             At::Version(Version::ZERO) => return Ok(Folded::empty(&self.id)),
@@ -81,7 +92,8 @@ impl Log {
         Diff::of(&*self.state_at(from).await?, &*self.state_at(to).await?)
     }
 
-    /// Makes the documents what they were, by a new commit: nothing of what came between is lost.
+    /// Makes the documents what they were, by a new commit: nothing of what came between is lost. With a document comes back when it expires, unless that
+    /// was a time that has come since: then it stays gone.
     ///
     /// The receipt; `None` if they are what they were.
     ///
@@ -91,11 +103,20 @@ impl Log {
         let wanted = self.state_at(to).await?;
         self.transact(|state| {
             let mut changes = Changes::new();
+            // What was due since then by a time stays gone.
+            let now = self.store.now();
+            let wanted_of = |key: &str| wanted.get(key).filter(|document| !is_over(document, now));
             for Difference { key, .. } in Diff::of(state, &wanted)?.differences {
-                changes = match wanted.get(&key) {
-                    Some(document) => changes.put(key, Json(document.json.clone())),
-                    None => changes.delete(key),
+                changes = match (wanted_of(&key), state.get(&key)) {
+                    (Some(document), _) => changes.put(key, Json(document.json.clone())),
+                    (None, Some(_)) => changes.delete(key),
+                    (None, None) => changes,
                 };
+            }
+            for (key, document) in wanted.documents("").filter(|(_, document)| !is_over(document, now)) {
+                if state.get(key).and_then(|now| now.expiry) != document.expiry {
+                    changes = changes.expire(key, document.expiry);
+                }
             }
             if changes.is_empty() {
                 return Ok(changes);
@@ -109,7 +130,7 @@ impl Log {
 
     /// Begins a new log with the documents as they were here. From then on the two are independent.
     ///
-    /// Its first commit is a base: it holds the whole state, and says where that came from.
+    /// Its first commit is a base: it holds the whole state, and says where that came from. When a document expires goes with it; when the log does, does not.
     ///
     /// # Errors
     /// [`Conflict`](ErrorKind::Conflict) if the new log has a commit; [`Invalid`](ErrorKind::Invalid) if the state is larger than an
@@ -127,14 +148,25 @@ impl Log {
             "version": state.version.0,
             "hash": hash.to_string(),
         }))?;
-        let documents = state.in_order().into_iter().map(|(key, document)| {
-            DocumentEvent::Put { key: key.to_owned(), json: document.json.clone() }.into_event()
-        });
-        let events = std::iter::once(Event::new(FORK, origin.0)).chain(documents).collect();
+        let (seen, now) = (self.seen_as_of(&state, at), self.store.now());
+        let mut changes = Changes::new().push(Event::new(FORK, origin.0));
+        for (key, document) in seen.in_order().into_iter().filter(|(_, document)| !is_over(document, now)) {
+            changes = changes.put(key, Json(document.json.clone()));
+            if document.expiry.is_some() {
+                changes = changes.expire(key, document.expiry);
+            }
+        }
         let log = self.store.log(new.clone());
-        let entry = Entry { id: None, events };
-        log.enqueue_base(Version::ZERO, entry).await?.receipt().await
+        let noted = log.note_due(&changes.events, None).await?;
+        let receipt = log.enqueue_base(Version::ZERO, changes.entry()).await?.receipt().await?;
+        log.keep_noted(noted).await?;
+        Ok(receipt)
     }
+}
+
+/// Whether the time has come that was said of a document.
+fn is_over(document: &Document, now: Timestamp) -> bool {
+    matches!(document.expiry, Some(Expiry::At(time)) if time <= now)
 }
 
 impl Changes {

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::append::Receipt;
 use crate::appender::Active;
 use crate::confirm::confirm_read;
+use crate::retention::due::Noted;
 use crate::state::changes::{self, Changes, Json};
 use crate::state::consistency::Consistency;
 use crate::state::document::State;
@@ -29,7 +30,7 @@ impl Log {
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound) if a body that they follow from was dropped; else as reading a log.
     pub async fn state(&self) -> Result<Arc<State>> {
-        Ok(self.fold_head().await?.state)
+        Ok(self.seen(&self.fold_head().await?.state))
     }
 
     /// Sets a document, whatever it was.
@@ -70,7 +71,7 @@ impl Log {
         self.append_unconditionally(&changes).await
     }
 
-    async fn append_unconditionally(&self, changes: &Changes) -> Result<Receipt> {
+    pub(crate) async fn append_unconditionally(&self, changes: &Changes) -> Result<Receipt> {
         // What is in memory costs nothing to look at, unless somebody else is busy with it.
         let is_doubtful = self.store.0.states.find(&self.id).is_some_and(|slot| {
             let kept = slot.folded.try_lock();
@@ -79,7 +80,10 @@ impl Log {
         if is_doubtful {
             self.check_merges(changes).await?;
         }
-        self.append_shortened(changes).await
+        let noted = self.note_due(&changes.events, None).await?;
+        let receipt = self.append_shortened(changes).await?;
+        self.keep_noted(noted).await?;
+        Ok(receipt)
     }
 
     /// Looks whether every merge of these changes finds what it can be merged into, now; or the changes were committed under their id already.
@@ -133,7 +137,7 @@ impl Log {
         for round in 0..if turn.is_some() { PATIENCE } else { 0 } {
             let local = if round == 0 { self.fold_local().await? } else { None };
             let before = match local {
-                Some(folded) => folded.state,
+                Some(folded) => self.seen_by_the_next(&folded.state),
                 None if !is_worth_waiting => break,
                 // What is put whole costs more than a look at the state, now and each time that somebody reads the log.
                 None => match self.with(Consistency::Strong).documents_of(&large).await {
@@ -201,26 +205,28 @@ impl Log {
         mut decide: impl FnMut(&State) -> Result<Changes>,
     ) -> Result<Option<Receipt>> {
         let active = self.store.0.active(&self.id);
-        let mut turns = Turns::begin(self, &active).await?;
+        let (mut turns, mut noted) = (Turns::begin(self, &active).await?, None);
         loop {
-            let before = turns.next().await?;
+            let before = self.seen_by_the_next(&turns.next().await?);
             let changes = decide(&before)?;
-            if let Some(done) = self.round(&changes, &before).await? {
+            if let Some(done) = self.round(&changes, &before, &mut noted).await? {
                 return Ok(done);
             }
         }
     }
 
     /// Tries once, and gives the receipt, if there was anything to commit; `None` if somebody else was first.
-    async fn round(&self, changes: &Changes, before: &State) -> Result<Option<Option<Receipt>>> {
+    async fn round(
+        &self,
+        changes: &Changes,
+        before: &State,
+        noted: &mut Option<Noted>,
+    ) -> Result<Option<Option<Receipt>>> {
         let checked = changes::check(&self.id, &changes.conditions, before)
             .and_then(|()| changes::check_merges(&self.id, changes, before));
         let appended = match checked {
             Ok(()) if changes.is_empty() => return Ok(Some(None)),
-            Ok(()) => match self.enqueue_behind(before, changes).await {
-                Ok(enqueued) => enqueued.receipt().await,
-                Err(error) => Err(error),
-            },
+            Ok(()) => self.append_behind(before, changes, noted).await,
             Err(error) => Err(error),
         };
         match appended {
@@ -235,6 +241,26 @@ impl Log {
                 if error.fact("expected").is_some() { Ok(None) } else { Err(error) }
             }
         }
+    }
+}
+
+impl Log {
+    async fn append_behind(
+        &self,
+        before: &State,
+        changes: &Changes,
+        noted: &mut Option<Noted>,
+    ) -> Result<Receipt> {
+        *noted = self.note_due(&changes.events, *noted).await?;
+        let receipt = self.enqueue_behind(before, changes).await?.receipt().await?;
+        self.keep_noted(*noted).await?;
+        Ok(receipt)
+    }
+
+    /// A state as the next commit will see it, which is not made before the last one.
+    fn seen_by_the_next(&self, state: &Arc<State>) -> Arc<State> {
+        let now = self.store.now();
+        state.seen_at(state.at.map_or(now, |at| at.max(now)))
     }
 }
 

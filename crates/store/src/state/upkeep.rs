@@ -301,7 +301,8 @@ impl Writing {
             }
         }
         let log_bytes = taken.iter().map(|layer| layer.meta().log_bytes).sum::<u64>() + overlay.log_bytes;
-        writer.finish(Meta { hash, previous, position, at, name_tag, log_bytes, records: 0 }).await
+        let life = overlay.state.life;
+        writer.finish(Meta { hash, previous, position, at, name_tag, log_bytes, records: 0, life }).await
     }
 }
 

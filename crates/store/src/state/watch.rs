@@ -11,7 +11,7 @@ use crate::tail::{Tail, Tailed};
 /// What a watch has to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Watched {
-    /// What the document is at this version; `None` if it is not there. First as it is now, then after each commit that changed it.
+    /// What the document is at this version; `None` if it is not there. First as it is now, then after each commit that changed it, and within about a second of when it has expired.
     Is(Version, Option<Document>),
     /// There is nothing behind this version now. Said once each time.
     CaughtUp(Version),
@@ -26,6 +26,8 @@ pub struct Watch<'a> {
     key: String,
     /// This one document, through the commit that was looked at last.
     state: State,
+    /// What was told last.
+    shown: Option<Document>,
     /// `None` before it was read, and when it must be read anew.
     tail: Option<Tail<'a>>,
 }
@@ -51,7 +53,7 @@ impl Log {
     /// # Ok::<_, icecore_log::Error>(()) }).unwrap();
     /// ```
     pub fn watch(&self, key: &str) -> Watch<'_> {
-        Watch { log: self, key: key.to_owned(), state: State::default(), tail: None }
+        Watch { log: self, key: key.to_owned(), state: State::default(), shown: None, tail: None }
     }
 }
 
@@ -64,6 +66,10 @@ impl Watch<'_> {
     /// As [`Log::state`] and [`Tail::next`].
     pub async fn next(&mut self) -> Result<Watched> {
         loop {
+            // It has expired: nothing in the log says so.
+            if self.shown.is_some() && self.seen().is_none() {
+                return Ok(self.is());
+            }
             let Some(tail) = &mut self.tail else { return self.begin().await };
             match tail.next().await? {
                 // What it did to the document is not known any more.
@@ -87,8 +93,15 @@ impl Watch<'_> {
         Ok(self.is())
     }
 
-    fn is(&self) -> Watched {
-        Watched::Is(self.state.version, self.state.get(&self.key).cloned())
+    fn is(&mut self) -> Watched {
+        self.shown = self.seen();
+        Watched::Is(self.state.version, self.shown.clone())
+    }
+
+    /// The document, if it is there now.
+    fn seen(&self) -> Option<Document> {
+        let now = self.log.store.now();
+        self.state.get(&self.key).filter(|document| self.state.life.has(document, now)).cloned()
     }
 
     /// What the document is behind a commit, if that changed it: then its version is another, or it is gone.

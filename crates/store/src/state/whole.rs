@@ -135,7 +135,10 @@ impl WholeReader<'_> {
             // A base holds all that was before it, which may have been trimmed.
             let before = match commit.header.flags.base {
                 true => Ok(Arc::new(State::before(commit.version))),
-                false => self.reader.log().state_at(At::Version(commit.version.previous())).await,
+                false => {
+                    let at = At::Version(commit.version.previous());
+                    self.reader.log().folded_at(at).await.map(|folded| folded.state)
+                }
             };
             match before {
                 Ok(before) => *state = Some(before.as_ref().clone()),
@@ -149,9 +152,10 @@ impl WholeReader<'_> {
             let is_wanted = |key: &str| self.key.as_ref().is_none_or(|wanted| key == wanted);
             base::begin(known, commit.version, entries, is_wanted).map_err(at)?;
         }
+        known.life.begin(commit.version.previous(), &commit.header, entries);
         let mut places = (0..).map(|index| Place { version: commit.version.0, index });
         let mut before = 0;
-        for entry in entries {
+        for entry in entries.iter_mut() {
             let changes: Vec<_> = event::changes(&entry.events)
                 .zip(&mut places)
                 .filter(|((_, change), _)| is_wanted(change))
@@ -159,7 +163,7 @@ impl WholeReader<'_> {
             for ((index, change), place) in changes {
                 let key = change.key().to_owned();
                 let is_edit = matches!(change, DocumentEvent::Edit { .. });
-                let is_merge = matches!(change, DocumentEvent::Merge { .. }) && self.is_told(&change);
+                let is_merge = change.may_do_nothing() && self.is_told(&change);
                 let is_done = known.apply(change, place, commit.header.at).map_err(at)?;
                 if is_merge {
                     // An entry has at most 65,536 events, a commit at most 2,048 entries.
@@ -174,6 +178,9 @@ impl WholeReader<'_> {
             }
             before += entry.events.len();
         }
+        if commit.header.flags.expires {
+            known.life.end(&commit.header, entries).map_err(at)?;
+        }
         Ok(made)
     }
 
@@ -181,8 +188,7 @@ impl WholeReader<'_> {
     fn is_told(&self, change: &DocumentEvent) -> bool {
         match change {
             DocumentEvent::Edit { .. } => true,
-            DocumentEvent::Merge { .. } => self.key.is_some(),
-            _ => false,
+            change => change.may_do_nothing() && self.key.is_some(),
         }
     }
 }

@@ -407,7 +407,7 @@ async fn behind_a_base_the_state_begins_anew_and_what_was_trimmed_before_it_is_r
 async fn a_sealed_log_can_be_read_and_not_changed() {
     let (store, log) = new();
     log.put("a", text("1")).await.unwrap();
-    append_by_hand(&log, Vec::new(), Flags { base: false, seal: true }, &**store.backend()).await;
+    append_by_hand(&log, Vec::new(), Flags { seal: true, ..Flags::default() }, &**store.backend()).await;
 
     for log in [log.clone(), Store::new(Arc::clone(store.backend())).log(log.id().clone())] {
         assert_eq!(log.state().await.unwrap().len(), 1);

@@ -89,7 +89,7 @@ pub async fn append_base(log: &Log, backend: &Arc<dyn Backend>) -> Version {
         version,
         position: last.position + last.events(),
         previous: head.hash(),
-        flags: Flags { base: true, seal: false },
+        flags: Flags { base: true, ..Flags::default() },
         base: version,
         preamble: Some(frame),
         entries: Vec::new(),

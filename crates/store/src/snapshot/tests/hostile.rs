@@ -51,7 +51,9 @@ fn records_that_are_out_of_order_or_of_another_snapshot_are_refused() {
         assert!(read(&[record("a", content)], "a", None, DIFF).is_err());
     }
     let Content::Value { json, version, at, place, .. } = good() else { unreachable!() };
-    for content in [Content::Deleted, Content::Value { json, version, at, place, is_anew: true }] {
+    for content in
+        [Content::Deleted, Content::Value { json, version, at, place, expiry: None, is_anew: true }]
+    {
         assert_eq!(read(&[record("a", content.clone())], "a", None, DIFF), Ok(1));
         assert!(read(&[record("a", content)], "a", None, whole).is_err(), "there is nothing below it");
     }

@@ -32,6 +32,7 @@ fn content(version: u64, place: u64, is_anew: bool) -> Content {
         version: Version(version),
         at: Timestamp(version as i64),
         place: Place { version: place, index: 0 },
+        expiry: None,
         is_anew,
     }
 }

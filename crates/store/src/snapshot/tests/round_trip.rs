@@ -3,15 +3,17 @@
 use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use icecore_embedded::Memory;
-use icecore_log::BlobId;
+use icecore_log::{BlobId, Timestamp, Version};
 use proptest::prelude::*;
 
 use super::support::*;
 use crate::Store;
-use crate::snapshot::{Content, Meta, Snapshot, SnapshotInfo, list};
+use crate::snapshot::{Content, Meta, Snapshot, SnapshotInfo, Writer, list};
+use crate::state::expiry::{Expiry, Life};
 
 /// Bytes that zstd makes nothing of.
 fn noise(length: usize, seed: u64) -> Bytes {
@@ -166,7 +168,7 @@ async fn an_index_longer_than_the_first_request_is_read_whole() {
 #[tokio::test]
 async fn a_snapshot_is_written_to_its_golden_bytes_and_read_from_them() {
     let Content::Value { version, at, place, .. } = value("", 9, 8) else { unreachable!() };
-    let anew = Content::Value { json: "2".into(), version, at, place, is_anew: true };
+    let anew = Content::Value { json: "2".into(), version, at, place, expiry: None, is_anew: true };
     let model: Model = [
         ("cart".to_owned(), value(r#"{"items":["tea"]}"#, 6, 3)),
         ("gone".to_owned(), Content::Deleted),
@@ -199,6 +201,43 @@ async fn a_snapshot_is_written_to_its_golden_bytes_and_read_from_them() {
     assert_eq!(listed.len(), 1);
     let snapshot = Snapshot::open(&golden.0, &log(), listed[0].clone()).await.unwrap().unwrap();
     assert_eq!(read_from(&golden.0, &snapshot, Bound::Unbounded).await.unwrap(), records(&model));
+}
+
+/// The bytes above have none of this: what does not expire costs nothing.
+#[tokio::test]
+async fn what_expires_is_written_to_its_golden_bytes_and_read_from_them() {
+    let with = |expiry, content| match content {
+        Content::Value { json, version, at, place, is_anew, .. } => {
+            Content::Value { json, version, at, place, expiry, is_anew }
+        }
+        Content::Deleted => content,
+    };
+    let sliding = Expiry::Sliding(Duration::from_secs(1_800));
+    let model: Model = [
+        ("at".to_owned(), with(Some(Expiry::At(Timestamp(1_000))), value("1", 6, 3))),
+        ("pinned".to_owned(), with(Some(Expiry::Pinned), value("2", 7, 7))),
+        ("sliding".to_owned(), with(Some(sliding), value("3", 8, 8))),
+    ]
+    .into();
+    let life = Life { expiry: Some(sliding), used: Timestamp(77), floor: Version(5) };
+    let store = Store::new(Arc::new(Memory::default()));
+    let mut writer = Writer::new(&store.0, &log(), INCARNATION, Version(0), Version(9), true).unwrap();
+    for record in records(&model) {
+        writer.push(record).await.unwrap();
+    }
+
+    let info = writer.finish(Meta { life, ..meta() }).await.unwrap();
+
+    let blob = info.blob(&log(), 0).unwrap();
+    let made = store.0.backend.get_blob(&blob, None).await.unwrap().unwrap();
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/snapshot-expiry.bin");
+    if std::env::var_os("ICECORE_BLESS").is_some() {
+        std::fs::write(&path, &made).unwrap();
+    }
+    assert_eq!(made, Bytes::from(std::fs::read(path).unwrap()));
+    let snapshot = open(&store.0, &info).await;
+    assert_eq!(snapshot.meta().life, life);
+    assert_eq!(read_from(&store.0, &snapshot, Bound::Unbounded).await.unwrap(), records(&model));
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -17,6 +17,7 @@ use icecore_log::{
 use proptest::prelude::*;
 
 use crate::snapshot::{Content, Meta, Place, Record, Snapshot, SnapshotInfo, Writer};
+use crate::state::expiry::{Expiry, Life};
 use crate::{Inner, Store};
 
 pub const INCARNATION: Incarnation = Incarnation([0xAB; 16]);
@@ -36,6 +37,7 @@ pub fn meta() -> Meta {
         name_tag: [9; 16],
         log_bytes: 1_000,
         records: 0,
+        life: Life::default(),
     }
 }
 
@@ -45,6 +47,7 @@ pub fn value(json: impl Into<Bytes>, version: u64, place: u64) -> Content {
         version: Version(version),
         at: Timestamp(version as i64 * 10),
         place: Place { version: place, index: 3 },
+        expiry: None,
         is_anew: false,
     }
 }
@@ -60,12 +63,19 @@ pub fn any_content(from: u64, to: u64) -> BoxedStrategy<Content> {
         proptest::collection::vec(any::<u8>(), 0..200).prop_map(Bytes::from),
         (1_usize..4_000).prop_map(|length| Bytes::from("j".repeat(length))),
     ];
-    let value = (json, from + 1..=to, any::<i64>(), 0.0..=1.0, any::<u32>(), any::<bool>());
-    let value = value.prop_map(move |(json, version, at, share, index, is_anew)| Content::Value {
+    let expiry = prop_oneof![
+        4 => Just(None),
+        1 => any::<i64>().prop_map(|time| Some(Expiry::At(Timestamp(time)))),
+        1 => (1..u64::from(u32::MAX)).prop_map(|span| Some(Expiry::Sliding(Duration::from_nanos(span)))),
+        1 => Just(Some(Expiry::Pinned)),
+    ];
+    let value = (json, from + 1..=to, any::<i64>(), 0.0..=1.0, any::<u32>(), any::<bool>(), expiry);
+    let value = value.prop_map(move |(json, version, at, share, index, is_anew, expiry)| Content::Value {
         json,
         version: Version(version),
         at: Timestamp(at),
         place: Place { version: (version as f64 * share) as u64, index },
+        expiry,
         is_anew: is_anew && from > 0,
     });
     if from == 0 { value.boxed() } else { prop_oneof![4 => value, 1 => Just(Content::Deleted)].boxed() }

@@ -66,7 +66,10 @@ async fn a_whole_snapshot_says_nothing_of_what_is_not_there() {
     let Content::Value { json, version, at, place, .. } = value("1", 3, 2) else { unreachable!() };
 
     writer.push(record("a", Content::Deleted)).await.unwrap();
-    writer.push(record("b", Content::Value { json, version, at, place, is_anew: true })).await.unwrap();
+    writer
+        .push(record("b", Content::Value { json, version, at, place, expiry: None, is_anew: true }))
+        .await
+        .unwrap();
 
     let info = writer.finish(meta()).await.unwrap();
     let snapshot = open(&store.0, &info).await;
