@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use icecore::{Changes, Condition, EntryId, Error, ErrorKind, Json, LogId, Merge, Result, Store, Version};
 
+use crate::expire::Expires;
 use crate::output::Output;
 use crate::{append, input};
 
@@ -20,6 +21,8 @@ pub struct PutArgs {
     #[arg(value_name = "JSON|@FILE|-", allow_negative_numbers = true)]
     json: String,
     #[command(flatten)]
+    expires: Expires,
+    #[command(flatten)]
     how: How,
 }
 
@@ -35,6 +38,8 @@ pub struct PatchArgs {
     /// A JSON merge patch, RFC 7396, in which null removes a member; or @FILE, or - for standard input
     #[arg(value_name = "JSON|@FILE|-", allow_negative_numbers = true)]
     patch: String,
+    #[command(flatten)]
+    expires: Expires,
     #[command(flatten)]
     how: How,
 }
@@ -90,7 +95,7 @@ pub struct DeleteArgs {
 
 /// What is said of a change, and the conditions under which it is made.
 #[derive(Debug, clap::Args)]
-struct How {
+pub struct How {
     /// An id: a second change with it and the same content changes nothing
     #[arg(long)]
     id: Option<String>,
@@ -109,7 +114,7 @@ struct How {
 }
 
 impl How {
-    fn of(&self, key: &str, mut changes: Changes) -> Result<Changes> {
+    pub fn of(&self, key: &str, mut changes: Changes) -> Result<Changes> {
         if let Some(id) = &self.id {
             changes = changes.with_id(EntryId::new(id.clone())?);
         }
@@ -136,7 +141,7 @@ impl PutArgs {
     pub fn changes(&self) -> Result<Changes> {
         let key = input::key(&self.key)?;
         let json = input::json("reading a document", &self.json)?;
-        self.how.of(key, Changes::new().put(key, json))
+        self.how.of(key, self.expires.add(key, Changes::new().put(key, json)))
     }
 }
 
@@ -145,7 +150,7 @@ impl PatchArgs {
     pub fn changes(&self) -> Result<Changes> {
         let key = input::key(&self.key)?;
         let patch = input::json("reading a patch", &self.patch)?;
-        self.how.of(key, Changes::new().patch(key, patch))
+        self.how.of(key, self.expires.add(key, Changes::new().patch(key, patch)))
     }
 }
 

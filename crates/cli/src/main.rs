@@ -6,6 +6,7 @@ mod change;
 mod copy;
 mod diff;
 mod doctor;
+mod expire;
 mod fork;
 mod history;
 mod hold;
@@ -91,6 +92,8 @@ enum Command {
     Merge(change::MergeArgs),
     /// Delete a document
     Delete(change::DeleteArgs),
+    /// Say when a document, or a whole log, is gone by itself
+    Expire(expire::Args),
     /// Show what differs between the documents at two moments
     Diff(diff::Args),
     /// Show who changed a document, when, in which commit
@@ -169,6 +172,7 @@ impl Command {
             | Self::Patch(_)
             | Self::Merge(_)
             | Self::Delete(_)
+            | Self::Expire(_)
             | Self::Rollback(_)
             | Self::Fork(_)
             | Self::Trim(_)
@@ -288,6 +292,10 @@ async fn run(cli: &Cli, output: &mut Output) -> Result<ExitCode> {
         Command::Delete(args) => {
             let changes = args.changes()?;
             write_existing(cli, async |store| change::delete(args, changes, store, output).await).await
+        }
+        Command::Expire(args) => {
+            let changes = args.changes()?;
+            write_existing(cli, async |store| expire::run(args, changes, store, output).await).await
         }
         Command::Diff(args) => diff::run(args, &look(cli).await?, output).await,
         Command::History(args) => history::run(args, &look(cli).await?, output).await,

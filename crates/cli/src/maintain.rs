@@ -15,7 +15,7 @@ use crate::{artifact, time, trim};
 #[derive(Debug, clap::Args)]
 #[command(
     group = clap::ArgGroup::new("how").args(["once", "watch"]),
-    after_help = "A pass finishes what others began to trim, gives back the bytes of what was trimmed long enough ago, applies the policies (see `icecore policy`), and deletes artifacts that have expired. One process at a time does it; if that is killed, another goes on where it was. Exit code 5 if another is at it, or if a log failed.\n\nExamples:\n  icecore maintain --once\n  icecore maintain --once --dry-run"
+    after_help = "A pass finishes what others began to trim, gives back the bytes of what was trimmed long enough ago, removes what has expired (see `icecore expire`), applies the policies (see `icecore policy`), and deletes artifacts that have expired. One process at a time does it; if that is killed, another goes on where it was. Exit code 5 if another is at it, or if a log failed.\n\nExamples:\n  icecore maintain --once\n  icecore maintain --once --dry-run"
 )]
 pub struct Args {
     /// One pass, as for cron; this is what is done by default
@@ -75,12 +75,12 @@ fn tell(done: Option<&(Maintained, Swept)>, output: &mut Output) -> Result<ExitC
         return Ok(unavailable);
     };
     if output.is_json() {
-        let line = json!({ "done": true, "logs": done.logs, "trimmed": done.trimmed, "commits": done.commits, "bytes": done.bytes, "deleted": done.deleted, "finished": done.finished, "swept_commits": done.swept, "held": done.held, "failed": done.failed, "artifacts": artifact::swept_json(swept), "first_error": done.first_error.as_ref().map(error_json) });
+        let line = json!({ "done": true, "logs": done.logs, "trimmed": done.trimmed, "commits": done.commits, "bytes": done.bytes, "deleted": done.deleted, "expired_documents": done.expired_documents, "expired_logs": done.expired_logs, "finished": done.finished, "swept_commits": done.swept, "held": done.held, "failed": done.failed, "artifacts": artifact::swept_json(swept), "first_error": done.first_error.as_ref().map(error_json) });
         output.line(&line.to_string())?;
     } else {
         output.line(&format!(
-            "logs {}: trimmed {} by {} commits of {}, deleted {}, held {}, failed {}; finished {} of others, swept {} commits, {} artifacts",
-            done.logs, done.trimmed, done.commits, HumanBytes(done.bytes), done.deleted, done.held, done.failed, done.finished, done.swept, swept.expired
+            "logs {}: trimmed {} by {} commits of {}, deleted {}, held {}, failed {}; expired {} documents and {} logs; finished {} of others, swept {} commits, {} artifacts",
+            done.logs, done.trimmed, done.commits, HumanBytes(done.bytes), done.deleted, done.held, done.failed, done.expired_documents, done.expired_logs, done.finished, done.swept, swept.expired
         ))?;
         if let Some(error) = &done.first_error {
             output.note(&error.to_string());
