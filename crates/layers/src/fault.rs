@@ -1,6 +1,6 @@
 //! Loses requests and answers, on a plan: what a network does, made repeatable.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,9 @@ use icecore_log::{
     Page, PageLimit, Result, Run, Swept, Version,
 };
 
-/// What becomes of one `create`.
+use crate::operation::Operation;
+
+/// What becomes of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Fate {
     /// It passes.
@@ -28,9 +30,11 @@ pub enum Fate {
     Delay,
     /// It is refused before anything is written: unavailable.
     Refuse,
+    /// Of a create, the first run is refused, and the others pass.
+    RefuseFirst,
 }
 
-/// A [`Backend`] whose creates and reads fail as a test plans it. What is not planned passes.
+/// A [`Backend`] whose calls fail as a test plans it. What is not planned passes.
 pub struct Fault {
     inner: Arc<dyn Backend>,
     plan: Mutex<Plan>,
@@ -39,6 +43,7 @@ pub struct Fault {
 #[derive(Default)]
 struct Plan {
     creates: VecDeque<Fate>,
+    others: HashMap<Operation, VecDeque<Fate>>,
     reads_refused: usize,
     delayed: Vec<(Vec<Run>, Mode)>,
     sent: Vec<Vec<Run>>,
@@ -64,6 +69,11 @@ impl Fault {
     /// Whatever was planned of creates is not done any more.
     pub fn forget_plan(&self) {
         self.locked().creates.clear();
+    }
+
+    /// What becomes of the next calls of another operation, in order. What is delayed never arrives.
+    pub fn plan_calls(&self, operation: Operation, fates: impl IntoIterator<Item = Fate>) {
+        self.locked().others.entry(operation).or_default().extend(fates);
     }
 
     /// Refuses this many of the next reads, heads and listings.
@@ -97,6 +107,23 @@ impl Fault {
         }
         plan.reads_refused -= 1;
         Err(Error::new(ErrorKind::Unavailable, "reading").advise("A fault was injected"))
+    }
+
+    async fn pass<T>(&self, operation: Operation, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        let fate = self.locked().others.get_mut(&operation).and_then(VecDeque::pop_front).unwrap_or_default();
+        let kind = match fate {
+            Fate::Pass => return call.await,
+            Fate::LoseAnswer => {
+                // Whether it went well or not is lost with it.
+                let _ = call.await;
+                ErrorKind::Unknown
+            }
+            Fate::LoseRequest | Fate::Delay => ErrorKind::Unknown,
+            Fate::Refuse | Fate::RefuseFirst => ErrorKind::Unavailable,
+        };
+        Err(Error::new(kind, "calling a backend")
+            .with("operation", operation.name())
+            .advise("A fault was injected"))
     }
 }
 
@@ -132,62 +159,67 @@ impl Backend for Fault {
                 fail_all(count, ErrorKind::Unknown)
             }
             Fate::Refuse => fail_all(count, ErrorKind::Unavailable),
+            Fate::RefuseFirst => {
+                let mut answers = fail_all(count.min(1), ErrorKind::Unavailable);
+                answers.extend(self.inner.create(runs.into_iter().skip(1).collect(), mode).await);
+                answers
+            }
         }
     }
 
     async fn read(&self, log: &LogId, from: Version, limit: PageLimit) -> Result<Page> {
         self.reading()?;
-        self.inner.read(log, from, limit).await
+        self.pass(Operation::Read, self.inner.read(log, from, limit)).await
     }
 
     async fn heads(&self, logs: &[LogId]) -> Result<Vec<Option<Head>>> {
         self.reading()?;
-        self.inner.heads(logs).await
+        self.pass(Operation::Heads, self.inner.heads(logs)).await
     }
 
     async fn logs(&self, prefix: &LogPrefix, cursor: Option<Cursor>, limit: usize) -> Result<LogPage> {
         self.reading()?;
-        self.inner.logs(prefix, cursor, limit).await
+        self.pass(Operation::Logs, self.inner.logs(prefix, cursor, limit)).await
     }
 
     async fn close(&self, log: &LogId, through: Version) -> Result<()> {
-        self.inner.close(log, through).await
+        self.pass(Operation::Close, self.inner.close(log, through)).await
     }
 
     async fn sweep(&self, log: &LogId) -> Result<Swept> {
-        self.inner.sweep(log).await
+        self.pass(Operation::Sweep, self.inner.sweep(log)).await
     }
 
     async fn drop_bodies(&self, log: &LogId, versions: &[Version]) -> Result<()> {
-        self.inner.drop_bodies(log, versions).await
+        self.pass(Operation::DropBodies, self.inner.drop_bodies(log, versions)).await
     }
 
     async fn wait(&self, seen: &[(LogId, Version)], timeout: Duration) -> Result<()> {
-        self.inner.wait(seen, timeout).await
+        self.pass(Operation::Wait, self.inner.wait(seen, timeout)).await
     }
 
     async fn put_blob(&self, blob: &BlobId, bytes: Bytes) -> Result<bool> {
-        self.inner.put_blob(blob, bytes).await
+        self.pass(Operation::PutBlob, self.inner.put_blob(blob, bytes)).await
     }
 
     async fn get_blob(&self, blob: &BlobId, range: Option<Range<u64>>) -> Result<Option<Bytes>> {
-        self.inner.get_blob(blob, range).await
+        self.pass(Operation::GetBlob, self.inner.get_blob(blob, range)).await
     }
 
     async fn list_blobs(&self, log: &LogId, prefix: &str) -> Result<Vec<BlobInfo>> {
-        self.inner.list_blobs(log, prefix).await
+        self.pass(Operation::ListBlobs, self.inner.list_blobs(log, prefix)).await
     }
 
     async fn delete_blob(&self, blob: &BlobId) -> Result<()> {
-        self.inner.delete_blob(blob).await
+        self.pass(Operation::DeleteBlob, self.inner.delete_blob(blob)).await
     }
 
     async fn examine(&self, depth: Depth) -> Result<Examination> {
-        self.inner.examine(depth).await
+        self.pass(Operation::Examine, self.inner.examine(depth)).await
     }
 
     async fn shut_down(&self) -> Result<()> {
-        self.inner.shut_down().await
+        self.pass(Operation::ShutDown, self.inner.shut_down()).await
     }
 }
 

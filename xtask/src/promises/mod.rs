@@ -4,6 +4,7 @@ mod agents;
 mod artifacts;
 mod dynamodb;
 mod failover;
+mod layers;
 mod merges;
 mod mongodb;
 mod retention;
@@ -19,6 +20,7 @@ const ALL: &[&[Promise]] = &[
     mongodb::MONGODB,
     dynamodb::DYNAMODB,
     failover::FAILOVER,
+    layers::LAYERS,
     state::STATE,
     merges::MERGES,
     retention::RETENTION,
