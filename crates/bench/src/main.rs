@@ -3,6 +3,7 @@
 //! The yardsticks are physical: the same bytes with the same syncs in a bare loop, SHA-256 over the same bytes.
 
 mod file;
+mod layers;
 mod many;
 mod measure;
 mod memory;
@@ -19,7 +20,7 @@ use measure::Report;
 const HELP: &str = "\
 icecore-bench [ROUNDS] [NAME …]
 
-Names: memory, file, reading, postgres (a build with that feature), many-logs. By default all but many-logs, which takes minutes.
+Names: memory, layers, file, reading, postgres (a build with that feature), many-logs. By default all but many-logs, which takes minutes.
 
 icecore-bench sessions [COUNT] [SYSTEM …]
 
@@ -84,6 +85,9 @@ async fn run(rounds: usize, count: Option<usize>, names: &[&String]) -> Result<(
     let mut report = Report::new(rounds);
     if wanted("memory") {
         memory::appends_of_a_hundred(&mut report).await?;
+    }
+    if wanted("layers") {
+        layers::around_memory(&mut report).await?;
     }
     if wanted("file") {
         file::one_writer(&mut report).await?;

@@ -35,7 +35,7 @@ use std::ffi::OsStr;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use icecore::{Error, ErrorKind, Open, Result, Store};
+use icecore::{Error, ErrorKind, Meters, Open, Result, Store};
 
 use output::{Format, Output, WhenClosed};
 
@@ -328,7 +328,10 @@ async fn run(cli: &Cli, output: &mut Output) -> Result<ExitCode> {
         },
         Command::Maintain(args) if args.dry_run => maintain::dry_run(&look(cli).await?, output).await,
         Command::Maintain(args) => {
-            write_existing(cli, async |store| maintain::run(args, store, output).await).await
+            drop(look(cli).await?);
+            let meters = Meters::default();
+            let open = Open { metrics: Some(meters.clone()), ..Open::default() };
+            write_with(&open, cli, async |store| maintain::run(args, &meters, store, output).await).await
         }
         Command::Artifact(args) => artifact(&args.command, cli, output).await,
         Command::Size(args) => size::run(args, &look(cli).await?, output).await,
@@ -374,7 +377,15 @@ async fn look(cli: &Cli) -> Result<Store> {
 
 /// Opens the store to write, and shuts it down whatever happens.
 async fn write(cli: &Cli, work: impl AsyncFnOnce(&Store) -> Result<ExitCode>) -> Result<ExitCode> {
-    let store = icecore::open(&cli.store).await?;
+    write_with(&Open::default(), cli, work).await
+}
+
+async fn write_with(
+    open: &Open,
+    cli: &Cli,
+    work: impl AsyncFnOnce(&Store) -> Result<ExitCode>,
+) -> Result<ExitCode> {
+    let store = open.open(&cli.store).await?;
     let done = work(&store).await;
     let shut = store.shut_down().await;
     done.and_then(|code| shut.map(|()| code))

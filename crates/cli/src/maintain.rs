@@ -1,11 +1,13 @@
 //! `maintain`.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use icecore::agents::artifacts::{Swept, sweep};
 use icecore::retention::{Applied, Maintained, Pace};
-use icecore::{ErrorKind, Result, Store};
+use icecore::{Error, ErrorKind, Meters, Result, Store};
 use indicatif::HumanBytes;
 use serde_json::json;
 
@@ -30,12 +32,28 @@ pub struct Args {
     /// At most so many logs are looked at in a second
     #[arg(long, value_name = "N", default_value_t = 100)]
     logs_per_second: u32,
+    /// After each pass, writes what was asked of the storage system to a file, as Prometheus reads it
+    #[arg(long, value_name = "FILE")]
+    metrics: Option<PathBuf>,
     /// Only say what the policies would do
     #[arg(long, conflicts_with = "watch")]
     pub dry_run: bool,
 }
 
-pub async fn run(args: &Args, store: &Store, output: &mut Output) -> Result<ExitCode> {
+impl Args {
+    /// Puts the numbers where another program may be reading at any time: whole or not at all.
+    fn write_metrics(&self, meters: &Meters) -> Result<()> {
+        let Some(path) = &self.metrics else { return Ok(()) };
+        let mut name = path.clone().into_os_string();
+        name.push(".new");
+        let written = fs::write(&name, meters.prometheus()).and_then(|()| fs::rename(&name, path));
+        written.map_err(|error| {
+            Error::new(ErrorKind::Invalid, "writing metrics").with("path", path.display()).because(error)
+        })
+    }
+}
+
+pub async fn run(args: &Args, meters: &Meters, store: &Store, output: &mut Output) -> Result<ExitCode> {
     let pace = Pace { every: args.every, logs_per_second: args.logs_per_second };
     loop {
         let bar = output.progress(None, "logs");
@@ -47,6 +65,7 @@ pub async fn run(args: &Args, store: &Store, output: &mut Output) -> Result<Exit
             Ok(None) => Ok(None),
             Err(error) => Err(error),
         };
+        let written = args.write_metrics(meters);
         let code = match done {
             Err(error) if args.watch => {
                 // It is tried again.
@@ -58,8 +77,10 @@ pub async fn run(args: &Args, store: &Store, output: &mut Output) -> Result<Exit
         };
         output.flush()?;
         if !args.watch {
-            return Ok(code);
+            return written.map(|()| code);
         }
+        // What is maintained matters more than who reads of it.
+        written.unwrap_or_else(|error| output.error(&error));
         tokio::time::sleep(args.every).await;
     }
 }

@@ -139,3 +139,20 @@ fn maintenance_that_is_stopped_is_gone_on_with_by_the_next() {
     assert_eq!((&next[0]["done"], &next[0]["trimmed"]), (&true.into(), &0.into()), "{next:?}");
     place.run(&["verify"]).done();
 }
+
+#[test]
+fn a_pass_leaves_its_numbers_for_prometheus() {
+    let place = Place::file();
+    place.run(&["append", "acme/session/s-1", "--kind", "said", "--data", "{}"]).done();
+    let path = place.path("icecore.prom");
+    let path = path.to_str().unwrap();
+
+    place.run(&["maintain", "--once", "--metrics", path]).done();
+    let page = std::fs::read_to_string(path).unwrap();
+    assert!(
+        page.contains("icecore_backend_requests_total{backend=\"file\",operation=\"heads\",outcome=\"ok\"}"),
+        "{page}"
+    );
+    let nowhere = place.run(&["maintain", "--once", "--metrics", "no/such/folder/icecore.prom"]);
+    assert_eq!(nowhere.code, 2, "{nowhere:?}");
+}

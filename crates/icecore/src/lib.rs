@@ -22,6 +22,7 @@ mod open;
 mod url;
 
 pub use icecore_agents as agents;
+pub use icecore_layers::{Meters, metrics, retry};
 pub use icecore_log::{
     self as log, Backend, Capabilities, Clock, Durability, Entropy, Entry, EntryId, Error, ErrorKind, Event,
     Hash, LogId, LogPrefix, Result, Timestamp, Version,
@@ -54,3 +55,8 @@ struct Documents;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/guide/sessions.md")]
 struct SessionsPage;
+
+/// What the page on metrics shows works.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/metrics.md")]
+struct Numbers;

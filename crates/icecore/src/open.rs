@@ -4,8 +4,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use icecore_layers::retry::Policy;
+use icecore_layers::{Meters, Retry};
 pub use icecore_log::Access;
-use icecore_log::{Backend, Error, ErrorKind, Result};
+use icecore_log::{Backend, Error, ErrorKind, Result, SystemEntropy};
 use icecore_store::state::Reducers;
 use icecore_store::{Settings, Store};
 
@@ -20,6 +22,10 @@ pub struct Open {
     pub settings: Settings,
     /// Merges of the caller's own.
     pub reducers: Reducers,
+    /// Tries again what is transient, opening included. `None`, which is the default, hands it to the caller at once.
+    pub retry: Option<Policy>,
+    /// Counts what is asked of the backend. `None`, which is the default, counts nothing and costs nothing.
+    pub metrics: Option<Meters>,
 }
 
 /// Opens a store for reading and writing, with the default settings.
@@ -53,9 +59,27 @@ impl Open {
     /// # Errors
     /// As [`open`]; [`ErrorKind::NotFound`] if it is to be read only and is not there.
     pub async fn open(&self, url: &str) -> Result<Store> {
-        let backend = self.backend(url).await?;
-        let builder = Store::builder(backend).settings(self.settings.clone());
+        let backend = match &self.retry {
+            None => self.backend(url).await?,
+            Some(policy) => policy.opening(&SystemEntropy, || self.backend(url)).await?,
+        };
+        let builder = Store::builder(self.layered(backend)).settings(self.settings.clone());
         Ok(builder.reducers(self.reducers.clone()).build())
+    }
+
+    /// The layers that were asked for; metrics outermost, so that they show what callers see.
+    fn layered(&self, mut backend: Arc<dyn Backend>) -> Arc<dyn Backend> {
+        if let Some(policy) = &self.retry {
+            let retry = Retry::new(backend, policy.clone());
+            backend = match &self.metrics {
+                Some(meters) => Arc::new(retry.counted_by(meters)),
+                None => Arc::new(retry),
+            };
+        }
+        match &self.metrics {
+            Some(meters) => Arc::new(meters.around(backend)),
+            None => backend,
+        }
     }
 
     async fn backend(&self, url: &str) -> Result<Arc<dyn Backend>> {
