@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use icecore::retention::{Maintenance, Pace};
-use icecore::{Error, ErrorKind, LogId, Open, Result, Store};
+use icecore::retry::Policy;
+use icecore::{Access, Error, ErrorKind, LogId, Meters, Open, Result, Store};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
@@ -21,6 +22,9 @@ pub struct Opening {
     is_read_only: bool,
     /// Whether this process sees to what the policies say.
     maintains: bool,
+    /// Whether what is transient is tried again.
+    retries: bool,
+    meters: Meters,
     opened: OnceLock<Store>,
     maintenance: Mutex<Option<Maintenance>>,
     /// Held while it is opened or closed; whether it was shut down.
@@ -42,7 +46,12 @@ impl Opening {
             if let Some(store) = this.opened.get() {
                 return Ok(store.clone());
             }
-            let open = if this.is_read_only { Open::read_only() } else { Open::default() };
+            let open = Open {
+                access: if this.is_read_only { Access::ReadOnly } else { Access::ReadWrite },
+                retry: this.retries.then(Policy::default),
+                metrics: Some(this.meters.clone()),
+                ..Open::default()
+            };
             let store = open.open(&this.url).await?;
             if this.maintains && !this.is_read_only {
                 *runtime::lock(&this.maintenance) = Some(store.keep_maintained(Pace::default()));
@@ -96,11 +105,13 @@ pub struct NativeStore(pub Arc<Opening>);
 #[pymethods]
 impl NativeStore {
     #[new]
-    fn new(url: Text, read_only: bool, maintain: bool) -> Self {
+    fn new(url: Text, read_only: bool, maintain: bool, retry: bool) -> Self {
         Self(Arc::new(Opening {
             url: url.0,
             is_read_only: read_only,
             maintains: maintain,
+            retries: retry,
+            meters: Meters::default(),
             maintenance: Mutex::default(),
             opened: OnceLock::new(),
             turn: tokio::sync::Mutex::default(),
@@ -111,6 +122,11 @@ impl NativeStore {
     /// The URL without what is secret in it.
     fn redacted(&self) -> String {
         icecore::redact(&self.0.url)
+    }
+
+    /// What was counted so far, as Prometheus reads it.
+    fn metrics(&self) -> String {
+        self.0.meters.prometheus()
     }
 
     fn open(&self) -> Call {

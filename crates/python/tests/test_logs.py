@@ -307,3 +307,16 @@ async def test_every_system_is_in_the_wheel() -> None:
     schemes = "memory file sqlite postgres mysql s3 gs az redis mongodb dynamodb".split()
     for scheme in (f"{name}:" for name in schemes):
         assert scheme in str(caught.value)
+
+
+async def test_a_store_counts_what_it_asks_of_its_system(url: str) -> None:
+    store = icecore.Store(url, retry=True)
+    assert "icecore_backend_requests_total{" not in store.metrics()
+
+    async with store:
+        await store.log("acme", "session", "s-1").append(Event("said", {}))
+
+    lines = dict(line.rsplit(" ", 1) for line in store.metrics().splitlines() if not line.startswith("#"))
+    system = url.partition(":")[0]
+    assert int(lines[f'icecore_backend_runs_total{{backend="{system}",outcome="won"}}']) >= 1
+    assert lines[f'icecore_backend_requests_total{{backend="{system}",operation="shut_down",outcome="ok"}}'] == "1"

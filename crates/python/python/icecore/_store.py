@@ -18,12 +18,15 @@ class Store:
 
     It may be shared by event loops and threads, but not by a forked process. While it is open it is maintained, every
     ten minutes by one of the processes that use it: what policies say is done. ``maintain=False`` leaves it to others.
+
+    With ``retry=True``, what fails because the system is away for a moment, opening included, is tried again for up to
+    ten seconds.
     """
 
     __slots__ = ("__weakref__", "_native")
 
-    def __init__(self, url: str, read_only: bool = False, maintain: bool = True) -> None:
-        self._native = NativeStore(url, read_only, maintain)
+    def __init__(self, url: str, read_only: bool = False, maintain: bool = True, retry: bool = False) -> None:
+        self._native = NativeStore(url, read_only, maintain, retry)
 
     async def open(self) -> None:
         """Opens it now, if it is not open. A store that was closed is not opened again."""
@@ -57,6 +60,10 @@ class Store:
     async def verify(self, prefix: str = "") -> Verified:
         """Reads all that is under a prefix, and checks it."""
         return await wait(self._native.verify(prefix))
+
+    def metrics(self) -> str:
+        """What it has asked of its storage system so far, as the text that Prometheus scrapes (format 0.0.4)."""
+        return self._native.metrics()
 
     @property
     def retention(self) -> Retention:
