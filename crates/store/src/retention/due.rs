@@ -202,8 +202,11 @@ impl Store {
 
     /// Removes what is due of a log; when it must be looked at again.
     async fn remove_due_of(&self, id: &LogId, done: &mut Maintained) -> Option<Timestamp> {
-        match self.log(id.clone()).remove_due(done).await {
+        let log = self.log(id.clone());
+        match log.remove_due(done).await {
             Ok(again) => again,
+            // Somebody else ended it meanwhile: nothing of it is due any more.
+            Err(_) if log.has_ended().await => None,
             Err(error) => {
                 if hold::is_held(&error) {
                     done.held += 1;
@@ -253,6 +256,12 @@ impl Log {
         let next = state.next_due(now);
         // What is pinned keeps the log; what comes to it, or is pinned no more, is due again.
         Ok(if state.life.due().is_some_and(|due| due <= now) { Some(now.after(LATER)) } else { next })
+    }
+
+    /// Whether the log has been deleted; if that cannot be told, it has not.
+    async fn has_ended(&self) -> bool {
+        let Ok(Some(head)) = self.raw_head().await else { return false };
+        self.decode(&head).is_ok_and(|header| is_deleted(&header))
     }
 
     /// Removes some of the documents that are due, on the condition that nobody changes anything meanwhile; how many.
