@@ -4,6 +4,8 @@
 
 #[path = "support/expiring.rs"]
 mod expiring;
+#[path = "support/hooked.rs"]
+mod hooked;
 #[path = "support/mortal.rs"]
 mod mortal;
 #[path = "support/paused.rs"]
@@ -14,8 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use expiring::*;
+use hooked::{Hooked, shared};
 use icecore_embedded::Memory;
-use icecore_log::{Backend, LogId, Result, Timestamp};
+use icecore_log::{Backend, ErrorKind, LogId, Result, Timestamp};
 use icecore_store::append::Receipt;
 use icecore_store::state::{Changes, Expiry};
 use icecore_store::{Range, Store};
@@ -73,8 +76,10 @@ async fn what_is_set_to_expire_slowly_is_removed_all_the_same() {
 }
 
 /// Two documents that are due, one that is not, and a log that is.
-async fn much_is_due() -> Arc<dyn Backend> {
-    let backend = documents(slides()).await;
+async fn much_is_due() -> Arc<Memory> {
+    let memory = Arc::new(Memory::default());
+    let backend = Arc::clone(&memory) as Arc<dyn Backend>;
+    put_documents(&backend, slides()).await;
     let store = process(&backend, BEGAN);
     let log = store.log(id());
     let at = Expiry::At(Timestamp(DUE));
@@ -84,7 +89,7 @@ async fn much_is_due() -> Arc<dyn Backend> {
     let ends = store.log(ending());
     ends.put("k", json("1")).await.unwrap();
     ends.expire_log(slides()).await.unwrap();
-    backend
+    memory
 }
 
 fn ending() -> LogId {
@@ -112,7 +117,7 @@ async fn assert_all_that_was_due_went(backend: &Arc<dyn Backend>, at: i64, when:
 #[tokio::test]
 async fn two_that_maintain_at_once_remove_once_and_do_no_harm() {
     for calls in 0.. {
-        let backend = much_is_due().await;
+        let backend: Arc<dyn Backend> = much_is_due().await;
         let when = format!("one is stopped before call {calls}");
         // By then the lease of the one is over.
         let quick = maintain(Arc::clone(&backend), MAINTAINED + 2 * MINUTE);
@@ -137,7 +142,7 @@ async fn two_that_maintain_at_once_remove_once_and_do_no_harm() {
 async fn a_log_that_is_deleted_beside_maintenance_is_no_failure_of_it() {
     for (is_deleted_slowly, deleted) in [(false, id()), (false, ending()), (true, id()), (true, ending())] {
         for calls in 0.. {
-            let backend = much_is_due().await;
+            let backend: Arc<dyn Backend> = much_is_due().await;
             let when = format!("{deleted}, stopped before call {calls}, {is_deleted_slowly}");
             let delete = async |backend| process(&backend, MAINTAINED).delete_log(&deleted).await;
             let slow_delete = |backend: Arc<dyn Backend>| {
@@ -166,10 +171,27 @@ async fn a_log_that_is_deleted_beside_maintenance_is_no_failure_of_it() {
 }
 
 #[tokio::test]
+async fn a_log_that_cannot_be_read_is_looked_at_again_and_keeps_no_other_waiting() {
+    let memory = much_is_due().await;
+    let backend = Arc::clone(&memory) as Arc<dyn Backend>;
+    let (_, damaged) = shared(Hooked { memory, damaged: Some("/ends"), ..Hooked::default() });
+
+    let done = maintain(damaged, MAINTAINED).await.unwrap().unwrap();
+
+    assert_eq!((done.failed, done.expired_documents, done.expired_logs), (1, 2, 0));
+    let error = done.first_error.unwrap();
+    assert_eq!((error.kind(), error.fact("log")), (ErrorKind::Corrupt, Some("acme/session/ends")));
+    // Not at once, so that what is damaged does not take up every pass.
+    assert_eq!(maintained(&backend, MAINTAINED + 2 * MINUTE).await.expired_logs, 0);
+    assert_eq!(maintained(&backend, MAINTAINED + 90 * MINUTE).await.expired_logs, 1);
+    assert_all_that_was_due_went(&backend, MAINTAINED + 90 * MINUTE, "it can be read again").await;
+}
+
+#[tokio::test]
 async fn maintenance_that_is_killed_anywhere_is_gone_on_with_by_another() {
     for is_last_done in [false, true] {
         for changes in 0.. {
-            let backend = much_is_due().await;
+            let backend: Arc<dyn Backend> = much_is_due().await;
             let when = format!("killed at change {changes}, which was done: {is_last_done}");
             let mortal = Mortal::new(&backend, changes, is_last_done);
             let killed = maintain(Arc::clone(&mortal) as Arc<dyn Backend>, MAINTAINED);

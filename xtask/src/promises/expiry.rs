@@ -114,4 +114,13 @@ pub const EXPIRY: &[Promise] = &[
         find: "            Err(_) if log.has_ended().await => None,\n",
         replace: "",
     },
+    Promise {
+        promise: "What is due of a log that cannot be read is looked at again later, and keeps no other waiting.",
+        package: "icecore-store",
+        test: "a_log_that_cannot_be_read_is_looked_at_again_and_keeps_no_other_waiting",
+        broken: "it is forgotten",
+        file: DUE,
+        find: "                Some(self.now().after(LATER))\n",
+        replace: "                None\n",
+    },
 ];

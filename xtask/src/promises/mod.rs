@@ -3,6 +3,7 @@
 mod agents;
 mod artifacts;
 mod dynamodb;
+mod expiry;
 mod failover;
 mod layers;
 mod merges;
@@ -24,6 +25,7 @@ const ALL: &[&[Promise]] = &[
     state::STATE,
     merges::MERGES,
     retention::RETENTION,
+    expiry::EXPIRY,
     agents::AGENTS,
     artifacts::ARTIFACTS,
     sessions::OF_SESSIONS,

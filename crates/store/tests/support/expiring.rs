@@ -104,10 +104,14 @@ pub async fn maintain(backend: Arc<dyn Backend>, at: i64) -> Maintenance {
 
 pub async fn documents(first: Expiry) -> Arc<dyn Backend> {
     let backend: Arc<dyn Backend> = Arc::new(Memory::default());
-    let log = process(&backend, BEGAN).log(id());
+    put_documents(&backend, first).await;
+    backend
+}
+
+pub async fn put_documents(backend: &Arc<dyn Backend>, first: Expiry) {
+    let log = process(backend, BEGAN).log(id());
     log.commit(Changes::new().put("k", json("1")).expire("k", first)).await.unwrap();
     log.put("stays", json("1")).await.unwrap();
-    backend
 }
 
 /// However it came: what is due goes some time, and what notes there were.
