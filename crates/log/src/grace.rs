@@ -48,6 +48,11 @@ impl Clocks {
         let now = self.now();
         now.wall.since(moment.wall).max(now.boot.since(moment.boot))
     }
+
+    /// Whether what was seen then may have been closed and deleted since: half of the time of grace is over.
+    pub fn is_stale(&self, seen: Moment, grace: Duration) -> bool {
+        self.since(seen) >= grace / 2
+    }
 }
 
 impl Moment {

@@ -165,7 +165,7 @@ impl Settings {
 
     /// Whether what was seen then may have been closed and deleted since.
     pub(crate) fn is_stale(&self, seen: Moment) -> bool {
-        self.clocks.since(seen) >= self.grace / 2
+        self.clocks.is_stale(seen, self.grace)
     }
 
     /// What an acknowledged commit survives. The service keeps three copies in three places; nobody knows what another address leads to.

@@ -3,11 +3,10 @@
 //! One commit behind a known head is one put. Several of a run, or those of a new log, are a transaction: a run has no hole however it
 //! ends, and a log is listed before its first commit can be read.
 
-use futures_util::future::{BoxFuture, ready};
-use futures_util::{FutureExt, StreamExt, stream};
 use icecore_log::grace::Moment;
 use icecore_log::judge::{self, Ends, Judged};
 use icecore_log::{Created, End, Error, ErrorKind, Mode, PageLimit, Result, Run, StoredCommit, Version};
+use icecore_remote::create_each;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -29,15 +28,7 @@ pub(crate) async fn create(inner: &DynamoDb, runs: &[Run], mode: Mode, deadline:
         };
         return all.unwrap_or_else(|error| runs.iter().map(|_| Created::failed(error.clone())).collect());
     }
-    let each: Vec<BoxFuture<'_, Created>> = runs
-        .iter()
-        .zip(invalid)
-        .map(|(run, invalid)| match invalid {
-            Some(error) => ready(Created::failed(error)).boxed(),
-            None => create_one(inner, run, deadline).boxed(),
-        })
-        .collect();
-    stream::iter(each).buffered(inner.settings.connections_max).collect().await
+    create_each(runs, invalid, inner.settings.connections_max, |run| create_one(inner, run, deadline)).await
 }
 
 async fn create_one(inner: &DynamoDb, run: &Run, deadline: Instant) -> Created {

@@ -2,12 +2,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use icecore_log::Result;
 use icecore_log::backend::{Depth, Examination};
-use icecore_log::{BlobId, Error, ErrorKind, LogId, LogPrefix, PageLimit, Result, Version};
+use icecore_remote::examine_logs;
 use serde_json::Value;
 
+use crate::open;
 use crate::store::DynamoDb;
-use crate::{blobs, list, open, read};
 
 const DOING: &str = "examining a store";
 
@@ -51,19 +52,9 @@ pub(crate) async fn examine(inner: &DynamoDb, depth: Depth) -> Result<Examinatio
     if depth == Depth::Quick {
         return Ok(examination);
     }
-    let (mut cursor, mut logs) = (None, 0);
-    loop {
-        let page = list::logs(inner, &LogPrefix::all(), cursor, list::NAMES_MAX, inner.deadline()).await?;
-        for log in &page.logs {
-            examine_log(inner, log, &mut examination).await?;
-        }
-        logs += page.logs.len();
-        cursor = page.next;
-        if cursor.is_none() {
-            examination.facts.push(("logs".to_owned(), logs.to_string()));
-            return Ok(examination);
-        }
-    }
+    let logs = examine_logs(inner, &mut examination).await?;
+    examination.facts.push(("logs".to_owned(), logs.to_string()));
+    Ok(examination)
 }
 
 fn durability(inner: &DynamoDb) -> String {
@@ -75,53 +66,4 @@ fn durability(inner: &DynamoDb) -> String {
         (None, None) => "what the provider promises",
     }
     .to_owned()
-}
-
-/// Goes on behind what is damaged, commit by commit, so that each is named.
-async fn examine_log(inner: &DynamoDb, log: &LogId, examination: &mut Examination) -> Result<()> {
-    let mut from = Version::FIRST;
-    let head = match read::look(inner, log, DOING, inner.deadline()).await {
-        Ok(look) => look.head.map(|(version, ..)| version),
-        Err(error) => {
-            damage(examination, error)?;
-            None
-        }
-    };
-    let mut limit = PageLimit::WHOLE;
-    loop {
-        match read::page(inner, log, from, limit, inner.deadline()).await {
-            Ok(page) if page.boundary >= from => from = page.boundary.next(),
-            Ok(page) => {
-                let Some(last) = page.commits.last() else { break };
-                from = last.version.next();
-                examination.bytes += page.commits.iter().map(|commit| commit.len() as u64).sum::<u64>();
-                limit = PageLimit::WHOLE;
-            }
-            Err(error) if limit.commits > 1 && error.kind() == ErrorKind::Corrupt => limit = limit.commits(1),
-            Err(error) => {
-                damage(examination, error)?;
-                from = from.next();
-                if head.is_none_or(|head| from > head) {
-                    break;
-                }
-            }
-        }
-    }
-    for blob in blobs::list(inner, log, "", inner.deadline()).await? {
-        let name = BlobId::new(log.clone(), &blob.name)?;
-        match blobs::get(inner, &name, None, inner.deadline()).await {
-            Ok(bytes) => examination.bytes += bytes.map_or(0, |bytes| bytes.len() as u64),
-            Err(error) => damage(examination, error)?,
-        }
-    }
-    Ok(())
-}
-
-/// Takes down what is damaged; what only failed is handed on.
-fn damage(examination: &mut Examination, error: Error) -> Result<()> {
-    if error.kind() != ErrorKind::Corrupt {
-        return Err(error);
-    }
-    examination.damage.push(error);
-    Ok(())
 }

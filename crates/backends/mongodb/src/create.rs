@@ -1,12 +1,11 @@
 //! Creating commits: documents that are inserted if their names are free, and what it means that one was not.
 
-use futures_util::future::{BoxFuture, ready};
-use futures_util::{FutureExt, StreamExt, stream};
 use icecore_log::grace::Moment;
 use icecore_log::judge::{self, Ends};
 use icecore_log::{
     Created, End, Error, ErrorKind, LogId, Mode, PageLimit, Result, Run, StoredCommit, Version,
 };
+use icecore_remote::create_each;
 use mongodb::bson::Document;
 use mongodb::error::ErrorKind as Kind;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -37,15 +36,7 @@ pub(crate) async fn create(inner: &MongoDb, runs: &[Run], mode: Mode, deadline: 
     if mode == Mode::AllOrNone {
         return together::create(inner, runs, invalid, deadline).await;
     }
-    let each: Vec<BoxFuture<'_, Created>> = runs
-        .iter()
-        .zip(invalid)
-        .map(|(run, invalid)| match invalid {
-            Some(error) => ready(Created::failed(error)).boxed(),
-            None => create_one(inner, run, deadline).boxed(),
-        })
-        .collect();
-    stream::iter(each).buffered(AT_ONCE).collect().await
+    create_each(runs, invalid, AT_ONCE, |run| create_one(inner, run, deadline)).await
 }
 
 async fn create_one(inner: &MongoDb, run: &Run, deadline: Instant) -> Created {

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, ready};
-use futures_util::{FutureExt, StreamExt, stream};
 use icecore_log::judge::{self, Ends};
 use icecore_log::{Created, End, Error, ErrorKind, Mode, PageLimit, Result, Run, StoredCommit, Version};
+use icecore_remote::create_each;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::look::{self, Look};
@@ -24,15 +23,7 @@ pub(crate) async fn create(inner: &Objects, runs: Vec<Run>, mode: Mode) -> Vec<C
         return runs.iter().map(|_| Created::failed(refused.clone())).collect();
     }
     let invalid = judge::invalid_runs(&runs, COMMIT_BYTES_MAX);
-    let each: Vec<BoxFuture<'_, Created>> = runs
-        .iter()
-        .zip(invalid)
-        .map(|(run, invalid)| match invalid {
-            Some(error) => ready(Created::failed(error)).boxed(),
-            None => create_one(inner, run).boxed(),
-        })
-        .collect();
-    stream::iter(each).buffered(inner.settings.parallel.max(1)).collect().await
+    create_each(&runs, invalid, inner.settings.parallel, |run| create_one(inner, run)).await
 }
 
 async fn create_one(inner: &Objects, run: &Run) -> Created {

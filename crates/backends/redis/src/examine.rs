@@ -1,21 +1,18 @@
 //! Looking at the whole store: what the servers say, and every commit, body and blob read and checked.
 
-use bytes::Bytes;
+use icecore_log::Result;
 use icecore_log::backend::{Depth, Examination};
-use icecore_log::{BlobId, Error, ErrorKind, LogId, LogPrefix, PageLimit, Result, Version};
+use icecore_remote::examine_logs;
 
 use crate::answer;
 use crate::call::Call;
 use crate::fault::Fault;
 use crate::found::Found;
 use crate::keys::{BUCKETS, Bucket};
-use crate::parts::Parts;
 use crate::pool::Purpose;
-use crate::read;
 use crate::store::Redis;
 
 const DOING: &str = "examining a store";
-const NAMES_MAX: usize = 1_000;
 
 pub(crate) async fn examine(inner: &Redis, depth: Depth) -> Result<Examination> {
     let mut examination = Examination::default();
@@ -43,67 +40,6 @@ pub(crate) async fn examine(inner: &Redis, depth: Depth) -> Result<Examination> 
     if depth == Depth::Quick {
         return Ok(examination);
     }
-    let mut cursor = None;
-    loop {
-        let page = read::list(inner, &LogPrefix::all(), cursor, NAMES_MAX, inner.deadline()).await?;
-        for log in &page.logs {
-            examine_log(inner, log, &mut examination).await?;
-        }
-        cursor = page.next;
-        if cursor.is_none() {
-            return Ok(examination);
-        }
-    }
-}
-
-/// Goes on behind what is damaged, commit by commit, so that each is named.
-async fn examine_log(inner: &Redis, log: &LogId, examination: &mut Examination) -> Result<()> {
-    let mut from = Version::FIRST;
-    let head = match read::heads(inner, std::slice::from_ref(log), inner.deadline()).await {
-        Ok(heads) => heads.into_iter().flatten().next().map(|head| head.version),
-        Err(error) => examination.damage(error)?,
-    };
-    let mut limit = PageLimit::WHOLE;
-    loop {
-        match read::page(inner, log, from, limit, inner.deadline()).await {
-            Ok(page) if page.boundary >= from => from = page.boundary.next(),
-            Ok(page) => {
-                let Some(last) = page.commits.last() else { break };
-                from = last.version.next();
-                examination.bytes += page.commits.iter().map(|commit| commit.len() as u64).sum::<u64>();
-                limit = PageLimit::WHOLE;
-            }
-            Err(error) if limit.commits > 1 && error.kind() == ErrorKind::Corrupt => limit = limit.commits(1),
-            Err(error) => {
-                examination.damage::<()>(error)?;
-                from = from.next();
-                if head.is_none_or(|head| from > head) {
-                    break;
-                }
-            }
-        }
-    }
-    for blob in read::blobs(inner, log, "", inner.deadline()).await? {
-        let name = BlobId::new(log.clone(), &blob.name)?;
-        match Parts::of_blob(inner, &name).read(inner, None, DOING, inner.deadline()).await {
-            Ok(bytes) => examination.bytes += bytes.map_or(0, |bytes: Bytes| bytes.len() as u64),
-            Err(error) => examination.damage::<()>(error).map(drop)?,
-        }
-    }
-    Ok(())
-}
-
-trait Damage {
-    /// Takes down what is damaged; what only failed is handed on.
-    fn damage<T>(&mut self, error: Error) -> Result<Option<T>>;
-}
-
-impl Damage for Examination {
-    fn damage<T>(&mut self, error: Error) -> Result<Option<T>> {
-        if error.kind() != ErrorKind::Corrupt {
-            return Err(error);
-        }
-        self.damage.push(error);
-        Ok(None)
-    }
+    examine_logs(inner, &mut examination).await?;
+    Ok(examination)
 }

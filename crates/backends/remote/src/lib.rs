@@ -2,6 +2,8 @@
 //!
 //! A caller that goes away leaves nothing half-sent: the task goes on, until it is done or its time is up, and shutting down waits for it.
 
+mod examine;
+
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,6 +12,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::{Either, ready};
+use futures_util::{StreamExt, stream};
 use icecore_log::backend::{BlobInfo, Depth, Examination};
 use icecore_log::{
     Backend, BlobId, Capabilities, Created, Cursor, Error, ErrorKind, Head, LogId, LogPage, LogPrefix, Mode,
@@ -17,6 +21,8 @@ use icecore_log::{
 };
 use tokio::sync::{RwLock, watch};
 use tokio::time::{Instant, timeout_at};
+
+pub use examine::examine_logs;
 
 /// A time that no clock can hold is as good as this: a wait is only a hint.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -326,4 +332,23 @@ impl<R: Remote> Backend for Handle<R> {
         self.remote.end(self.deadline()).await;
         Ok(())
     }
+}
+
+/// Creates runs one by one, so many at once, where no create is all or none; those that are invalid are not tried.
+pub async fn create_each<'a, F>(
+    runs: &'a [Run],
+    invalid: Vec<Option<Error>>,
+    at_once: usize,
+    create_one: impl Fn(&'a Run) -> F,
+) -> Vec<Created>
+where
+    F: Future<Output = Created> + Send,
+{
+    let each = runs.iter().zip(invalid).map(|(run, invalid)| match invalid {
+        Some(error) => Either::Left(ready(Created::failed(error))),
+        None => Either::Right(create_one(run)),
+    });
+    // Collected first: a closure that borrows is in the way of the compiler.
+    let each: Vec<_> = each.collect();
+    stream::iter(each).buffered(at_once.max(1)).collect().await
 }
