@@ -1,6 +1,6 @@
 //! Maintenance of what expires, and the setting of it, by processes that are killed anywhere, or slow, or not alone: another goes on, once, and nothing
 //! is forgotten.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says so by failing")]
+#![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
 #[path = "support/expiring.rs"]
 mod expiring;

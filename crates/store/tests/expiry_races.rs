@@ -1,6 +1,6 @@
 //! Renewals of documents, and uses of logs, beside maintenance by another process, whose clock is another, one of them stopped before each of its
 //! calls in turn while the other does all of its own: what was renewed stays, and only what was due goes.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says so by failing")]
+#![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
 #[path = "support/expiring.rs"]
 mod expiring;
@@ -117,6 +117,32 @@ async fn assert_renewed(
     }
 }
 
+/// What a writer did beside maintenance, one of the two being stopped before its call after so many; and whether it had ended before that call.
+async fn beside_maintenance<T, W>(
+    backend: &Arc<dyn Backend>,
+    is_writer_slow: bool,
+    calls: i64,
+    write: impl FnOnce(Arc<dyn Backend>) -> W,
+    when: &str,
+) -> (T, bool)
+where
+    T: Send + 'static,
+    W: Future<Output = T> + Send + 'static,
+{
+    let (done, maintained, is_over) = if is_writer_slow {
+        let quick = maintain(Arc::clone(backend), MAINTAINED);
+        interleaved(backend, calls, |b| Box::pin(write(b)), quick, when).await
+    } else {
+        let quick = write(Arc::clone(backend));
+        let slow = |b| Box::pin(maintain(b, MAINTAINED)) as _;
+        let (maintained, done, is_over) = interleaved(backend, calls, slow, quick, when).await;
+        (done, maintained, is_over)
+    };
+    let maintained = maintained.unwrap().unwrap();
+    assert!(maintained.first_error.is_none(), "{when}: {maintained:?}");
+    (done, is_over)
+}
+
 #[tokio::test]
 async fn what_is_renewed_beside_maintenance_stays_and_only_what_is_due_goes() {
     let mut ran = 0;
@@ -131,17 +157,8 @@ async fn what_is_renewed_beside_maintenance_stays_and_only_what_is_due_goes() {
                         if is_writer_slow { "it" } else { "maintenance" },
                     );
                     let write = |backend| renewal.run(backend, written);
-                    let (done, maintained, is_over) = if is_writer_slow {
-                        let quick = maintain(Arc::clone(&backend), MAINTAINED);
-                        interleaved(&backend, calls, |b| Box::pin(write(b)), quick, &when).await
-                    } else {
-                        let quick = write(Arc::clone(&backend));
-                        let slow = |b| Box::pin(maintain(b, MAINTAINED)) as _;
-                        let (maintained, done, over) = interleaved(&backend, calls, slow, quick, &when).await;
-                        (done, maintained, over)
-                    };
-                    let maintained = maintained.unwrap().unwrap();
-                    assert!(maintained.first_error.is_none(), "{when}: {maintained:?}");
+                    let (done, is_over) =
+                        beside_maintenance(&backend, is_writer_slow, calls, write, &when).await;
                     assert_renewed(&backend, first, renewal, written, &done, &when).await;
                     assert_goes_in_the_end(&backend, &when).await;
                     ran += 1;
@@ -226,17 +243,8 @@ async fn a_log_that_is_used_when_it_is_ended_keeps_what_it_acknowledged_or_refus
                         if is_writer_slow { "it" } else { "maintenance" },
                     );
                     let write = |backend| used.run(backend, written);
-                    let (done, maintained, is_over) = if is_writer_slow {
-                        let quick = maintain(Arc::clone(&backend), MAINTAINED);
-                        interleaved(&backend, calls, |b| Box::pin(write(b)), quick, &when).await
-                    } else {
-                        let quick = write(Arc::clone(&backend));
-                        let slow = |b| Box::pin(maintain(b, MAINTAINED)) as _;
-                        let (maintained, done, over) = interleaved(&backend, calls, slow, quick, &when).await;
-                        (done, maintained, over)
-                    };
-                    let maintained = maintained.unwrap().unwrap();
-                    assert!(maintained.first_error.is_none(), "{when}: {maintained:?}");
+                    let (done, is_over) =
+                        beside_maintenance(&backend, is_writer_slow, calls, write, &when).await;
                     match assert_used(&backend, (first, used, written), done, &when).await {
                         true => kept += 1,
                         false => refused += 1,

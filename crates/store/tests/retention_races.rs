@@ -20,7 +20,7 @@ use icecore_log::{
 };
 use icecore_store::retention::{Hold, Keep, On, Pace, Policy, Trim};
 use icecore_store::{Log, Range, Store};
-use paused::Paused;
+use paused::{Paused, interleaved};
 use support::ManualClock;
 
 /// What a process does.
@@ -225,23 +225,15 @@ async fn one_that_is_stopped_anywhere_and_another_keep_what_they_promise() {
         for quick in ALL {
             for calls in 0.. {
                 let backend = copy_of(&original).await;
-                let paused = Paused::new(&backend, calls);
-                let task = tokio::spawn({
-                    let store = later(&(Arc::clone(&paused) as Arc<dyn Backend>));
-                    async move { slow.run(&store, bytes).await }
-                });
                 let when = format!("{slow:?} stopped before call {calls}, meanwhile {quick:?}");
-                // Over memory all comes soon, unless it is stopped.
-                let is_over = tokio::select! {
-                    () = paused.reached() => false,
-                    () = async { while !task.is_finished() { tokio::task::yield_now().await } } => true,
+                let slowly = |stopped| {
+                    let store = later(&stopped);
+                    Box::pin(async move { slow.run(&store, bytes).await }) as _
                 };
                 let quick_store = later(&backend);
                 let quickly = quick.run(&quick_store, bytes);
-                let quick_done = tokio::time::timeout(Duration::from_secs(20), quickly).await.expect(&when);
-                paused.go();
-                let slow_done =
-                    tokio::time::timeout(Duration::from_secs(20), task).await.expect(&when).unwrap();
+                let (slow_done, quick_done, is_over) =
+                    interleaved(&backend, calls, slowly, quickly, &when).await;
                 land().await;
                 check(&backend, &before, [(slow, &slow_done), (quick, &quick_done)], &when).await;
                 ran += 1;
@@ -261,20 +253,18 @@ async fn by_size_what_another_took_meanwhile_is_not_counted() {
     let bytes = twenty(&original).await;
     for calls in 0.. {
         let backend = copy_of(&original).await;
-        let paused = Paused::new(&backend, calls);
-        let log = Store::new(Arc::clone(&paused) as Arc<dyn Backend>).log(id());
-        let trim = Trim { keep: Keep { bytes: Some(bytes), ..Keep::default() }, ..Trim::default() };
-        let task = tokio::spawn(async move { log.plan_trim(&trim).await.unwrap().through });
-        let is_over = tokio::select! {
-            () = paused.reached() => false,
-            () = async { while !task.is_finished() { tokio::task::yield_now().await } } => true,
+        let slowly = |stopped| {
+            let log = Store::new(stopped).log(id());
+            let trim = Trim { keep: Keep { bytes: Some(bytes), ..Keep::default() }, ..Trim::default() };
+            Box::pin(async move { log.plan_trim(&trim).await.unwrap().through }) as _
         };
-        let other = open(&backend, by_count(NEVER));
-        other.write_base().await.unwrap();
-        backend.close(&id(), Version(15)).await.unwrap();
-        backend.sweep(&id()).await.unwrap();
-        paused.go();
-        let through = task.await.unwrap();
+        let quickly = async {
+            open(&backend, by_count(NEVER)).write_base().await.unwrap();
+            backend.close(&id(), Version(15)).await.unwrap();
+            backend.sweep(&id()).await.unwrap();
+        };
+        let when = format!("before call {calls}");
+        let (through, (), is_over) = interleaved(&backend, calls, slowly, quickly, &when).await;
         // Before the first call it sees the base, which is one more commit, and has more bytes than any.
         assert!(calls == 0 || through == Version(20), "{calls}: {through}");
         if is_over {

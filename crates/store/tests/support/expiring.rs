@@ -10,7 +10,7 @@ use icecore_store::retention::{Maintained, Pace};
 use icecore_store::state::{Changes, Expiry, Json};
 use icecore_store::{Log, Store};
 
-use crate::paused::Paused;
+pub use crate::paused::interleaved;
 use crate::support::ManualClock;
 
 pub const MINUTE: i64 = 60_000_000_000;
@@ -74,26 +74,6 @@ pub async fn history(log: &Log, key: &str) -> Vec<&'static str> {
         }
         changes.extend(page.into_iter().map(|one| one.change));
     }
-}
-
-/// Runs the one, stopped before its call after so many until the other has ended; and whether it had ended before that call.
-pub async fn interleaved<A: Send + 'static, B>(
-    backend: &Arc<dyn Backend>,
-    calls: i64,
-    slow: impl FnOnce(Arc<dyn Backend>) -> std::pin::Pin<Box<dyn Future<Output = A> + Send>>,
-    quick: impl Future<Output = B>,
-    when: &str,
-) -> (A, B, bool) {
-    let paused = Paused::new(backend, calls);
-    let task = tokio::spawn(slow(Arc::clone(&paused) as Arc<dyn Backend>));
-    let is_over = tokio::select! {
-        () = paused.reached() => false,
-        () = async { while !task.is_finished() { tokio::task::yield_now().await } } => true,
-    };
-    let quickly = tokio::time::timeout(Duration::from_secs(20), quick).await.expect(when);
-    paused.go();
-    let slowly = tokio::time::timeout(Duration::from_secs(20), task).await.expect(when).unwrap();
-    (slowly, quickly, is_over)
 }
 
 pub type Maintenance = Result<Option<Maintained>>;

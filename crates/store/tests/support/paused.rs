@@ -1,8 +1,10 @@
 //! A backend that stops before one of its calls until it is let go: what a process is between two others' doings.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![expect(clippy::expect_used, reason = "a test says so by failing")]
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,6 +17,27 @@ use icecore_log::{
     Result, Run, Swept, Version,
 };
 use tokio::sync::Semaphore;
+
+/// Runs the one, stopped before its call after so many until the other has ended; and whether it had ended before that call.
+pub async fn interleaved<A: Send + 'static, B>(
+    backend: &Arc<dyn Backend>,
+    calls: i64,
+    slow: impl FnOnce(Arc<dyn Backend>) -> Pin<Box<dyn Future<Output = A> + Send>>,
+    quick: impl Future<Output = B>,
+    when: &str,
+) -> (A, B, bool) {
+    let paused = Paused::new(backend, calls);
+    let task = tokio::spawn(slow(Arc::clone(&paused) as Arc<dyn Backend>));
+    // Over memory all comes soon, unless it is stopped.
+    let is_over = tokio::select! {
+        () = paused.reached() => false,
+        () = async { while !task.is_finished() { tokio::task::yield_now().await } } => true,
+    };
+    let quickly = tokio::time::timeout(Duration::from_secs(20), quick).await.expect(when);
+    paused.go();
+    let slowly = tokio::time::timeout(Duration::from_secs(20), task).await.expect(when).unwrap();
+    (slowly, quickly, is_over)
+}
 
 #[derive(Debug)]
 pub struct Paused {
