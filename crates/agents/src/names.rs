@@ -3,7 +3,6 @@
 //! Ids come from clients and from models. Two that differ in one bit, are no UTF-8 or are a megabyte long never meet in one log.
 
 use icecore_log::{Error, ErrorKind, Hash, LogId, LogPrefix, Result};
-use sha2::{Digest, Sha256};
 
 /// What a log of a runtime holds; its name's second part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -128,7 +127,7 @@ pub fn joined(ids: &[Option<&[u8]>]) -> String {
 
 /// What stands for an id that cannot be a key itself.
 pub fn hashed(bytes: &[u8]) -> String {
-    format!("~{}", Hash(Sha256::digest(bytes).into()))
+    format!("~{}", Hash::of(bytes))
 }
 
 /// As `LogId` escapes it: `=XX` for all but these.

@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use icecore_log::{BlobId, Error, ErrorKind, Result};
+use icecore_log::{BlobId, Error, ErrorKind, Hash, Result};
 use icecore_store::{CONTENT, Log};
 use sha2::{Digest, Sha256};
 
-use super::record::{self, Record};
+use super::record::Record;
 use super::{Artifact, gone};
 
 /// The most bytes of a part: what is in memory of content that comes or goes.
@@ -81,7 +81,7 @@ impl Writing {
             let part = self.rest.split().freeze();
             self.write(part).await?;
         }
-        Ok(record::hex(self.hash.clone().finalize().into()))
+        Ok(Hash(self.hash.clone().finalize().into()).to_string())
     }
 
     async fn write(&mut self, part: Bytes) -> Result<()> {
@@ -89,7 +89,7 @@ impl Writing {
         let hashed = part.clone();
         let (hash, own) = apart(part.len(), move || {
             hash.update(&hashed);
-            (hash, record::hash(&hashed))
+            (hash, Hash::of(&hashed).to_string())
         })
         .await?;
         self.hash = hash;
@@ -195,7 +195,7 @@ impl Reading {
                 .advise("It was deleted meanwhile"));
         };
         let hashed = part.clone();
-        if apart(part.len(), move || record::hash(&hashed)).await? != expected {
+        if apart(part.len(), move || Hash::of(&hashed).to_string()).await? != expected {
             return Err(self.damaged("A part of its content is not what was stored"));
         }
         (self.next, self.bytes) = (self.next + 1, self.bytes + part.len() as u64);

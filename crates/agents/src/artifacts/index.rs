@@ -7,7 +7,7 @@ use icecore_store::Log;
 use icecore_store::state::Json;
 use serde::{Deserialize, Serialize};
 
-use super::record::{self, is_id};
+use super::record::is_id;
 use super::{Artifacts, Owned};
 use crate::names::{self, Kind};
 
@@ -33,7 +33,7 @@ impl Entry {
 
     fn key(&self) -> String {
         let owner = names::joined(&[Some(self.session.as_bytes()), Some(self.owner.as_bytes())]);
-        format!("{}/{}", names::key(self.id.as_bytes()), &record::hash(owner.as_bytes())[..32])
+        format!("{}/{}", names::key(self.id.as_bytes()), &Hash::of(owner.as_bytes()).to_string()[..32])
     }
 }
 

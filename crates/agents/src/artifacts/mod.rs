@@ -224,15 +224,10 @@ impl Owned {
     /// # Errors
     /// As [`Log::state`].
     pub async fn get(&self, id: &str) -> Result<Option<Artifact>> {
-        let state = match self.log.state().await {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            state => state?,
-        };
-        let Some(record) = self.record(&state, id)?.filter(|record| record.is_there(self.all.now_ms()))
-        else {
-            return Ok(None);
-        };
-        Ok(Some(Artifact { of: self.clone(), record }))
+        let state = self.log.state().await.map(Some).or_else(gone)?;
+        let record = state.map_or(Ok(None), |state| self.record(&state, id))?;
+        let record = record.filter(|record| record.is_there(self.all.now_ms()));
+        Ok(record.map(|record| Artifact { of: self.clone(), record }))
     }
 
     fn record(&self, state: &State, id: &str) -> Result<Option<Record>> {

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use icecore_log::{Error, ErrorKind, Event, Result, Version};
+use icecore_log::{Error, ErrorKind, Event, Hash, Result, Version};
 use icecore_store::state::{Changes, Json, State};
 use serde_json::value::RawValue;
 
@@ -43,7 +43,7 @@ impl Owned {
     pub async fn put(&self, what: What, content: Bytes) -> Result<Artifact> {
         self.check_bytes(content.len() as u64)?;
         let hashed = content.clone();
-        let sha256 = body::apart(content.len(), move || record::hash(&hashed)).await?;
+        let sha256 = body::apart(content.len(), move || Hash::of(&hashed).to_string()).await?;
         // What is there need not be written first.
         if let Some(found) = self.get(&record::id(what.namespace.as_deref(), &sha256)).await?
             && found.record.sha256 == sha256
@@ -168,10 +168,23 @@ impl Upload {
     }
 
     async fn add(&mut self, piece: Bytes) -> Result<()> {
-        if !std::mem::replace(&mut self.is_begun, true) {
-            self.of.begin().await?;
-        }
+        self.begin().await?;
         self.writing.add(piece).await
+    }
+
+    /// Once.
+    async fn begin(&mut self) -> Result<()> {
+        if !self.is_begun {
+            self.of.begin().await?;
+            self.is_begun = true;
+        }
+        Ok(())
+    }
+
+    /// Writes what is left; the hash of all.
+    async fn end(&mut self) -> Result<String> {
+        self.begin().await?;
+        self.writing.end().await
     }
 
     /// Stores it: when this answers, content and record are durable.
@@ -179,7 +192,7 @@ impl Upload {
     /// # Errors
     /// As [`Owned::put`].
     pub async fn finish(mut self) -> Result<Artifact> {
-        let sha256 = match self.writing.end().await {
+        let sha256 = match self.end().await {
             Ok(sha256) => sha256,
             Err(error) => {
                 self.writing.abandon().await;
@@ -199,7 +212,6 @@ impl Upload {
 
     async fn store(&self, record: &Record) -> Result<Artifact> {
         let of = &self.of;
-        of.begin().await?;
         // First that somebody has it, which is how it is found.
         index::add(of, &record.id).await?;
         // What was used before this makes room after what was not.

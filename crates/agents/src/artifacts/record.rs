@@ -1,11 +1,10 @@
 //! What is said of an artifact, and of whom it is.
 
-use icecore_log::{Error, ErrorKind, Hash, Result};
+use icecore_log::{Error, ErrorKind, Result};
 use icecore_store::Log;
 use icecore_store::state::{Document, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
 
 use crate::names;
 
@@ -127,22 +126,16 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"_-".contains(&byte)
 }
 
-pub(super) fn hex(bytes: [u8; 32]) -> String {
-    Hash(bytes).to_string()
-}
-
-pub(super) fn hash(bytes: &[u8]) -> String {
-    hex(Sha256::digest(bytes).into())
-}
-
 #[cfg(test)]
 mod tests {
+    use icecore_log::Hash;
+
     use super::*;
 
     #[test]
     fn an_id_is_the_namespace_and_the_hash() {
-        let of = |namespace: &str| id(Some(namespace.as_bytes()), &hash(b"x"));
-        assert_eq!(id(None, &hash(b"x")), "art_2d711642b726");
+        let of = |namespace: &str| id(Some(namespace.as_bytes()), &Hash::of(b"x").to_string());
+        assert_eq!(id(None, &Hash::of(b"x").to_string()), "art_2d711642b726");
         assert_eq!(of(""), "art_2d711642b726");
         assert_eq!(of("observation.web fetch"), "observation_web_fetch_2d711642b726");
         assert_eq!(of("_-a-b_c-_"), "a-b_c_2d711642b726");

@@ -8,11 +8,12 @@
 use std::time::Duration;
 
 use futures_util::future::{join, try_join, try_join_all};
-use icecore_log::{EntryId, Error, ErrorKind, Head, Header, LogId, LogPrefix, Result, Timestamp, Version};
+use icecore_log::{
+    EntryId, Error, ErrorKind, Hash, Head, Header, LogId, LogPrefix, Result, Timestamp, Version,
+};
 use icecore_store::state::{Changes, Document, Json, Merge};
 use icecore_store::{Log, Store};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::record::Record;
 use super::{Session, Sessions};
@@ -246,8 +247,7 @@ impl Directories {
 
 /// Which of the tenant's directories lists a session.
 pub(super) fn shard(scope: &SessionScope) -> Result<u8> {
-    let digest: [u8; 32] = Sha256::digest(scope.record()?.as_str().as_bytes()).into();
-    Ok(digest[0] % SHARDS)
+    Ok(Hash::of(scope.record()?.as_str().as_bytes()).0[0] % SHARDS)
 }
 
 /// The beginning of the names of a tenant's directories.

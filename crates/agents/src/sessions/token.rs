@@ -9,7 +9,6 @@ use std::time::Duration;
 use icecore_log::{Error, ErrorKind, Hash, Result, Timestamp};
 use icecore_store::state::{Changes, Condition, Document, Json, State};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::directory::{self, Directory, SHARDS};
 use super::record::{Record, TOUCHED};
@@ -89,7 +88,7 @@ impl Sessions {
         let (id, secret) = (hex(&self.store.random::<8>()), hex(&self.store.random::<SECRET_BYTES>()));
         let expires_at = ttl.map(|ttl| self.store.now().after(ttl));
         let stored = Stored {
-            sha256: hash(&secret),
+            sha256: Hash::of(secret.as_bytes()).to_string(),
             label: label.to_owned(),
             expires_at_ns: expires_at.map(|at| at.0),
         };
@@ -121,7 +120,7 @@ impl Sessions {
         let is_of = Record::of(&state)?.is_some_and(|record| record.key() == parts.key);
         let kept = state.get(&format!("{TOKENS}{}", parts.id)).map(Document::read::<Stored>).transpose()?;
         let opens = kept.is_some_and(|kept| {
-            are_equal(kept.sha256.as_bytes(), hash(parts.secret).as_bytes())
+            are_equal(kept.sha256.as_bytes(), Hash::of(parts.secret.as_bytes()).to_string().as_bytes())
                 && kept.expires_at_ns.is_none_or(|end| now.0 < end)
         });
         let session = Record::session(&state, &scope, now).filter(|session| session.status == Status::Live);
@@ -206,11 +205,6 @@ impl<'a> Parts<'a> {
 
 fn opens_nothing() -> Error {
     Error::new(ErrorKind::NotFound, "opening a session").advise("The token opens no session")
-}
-
-/// Of the secret's digits.
-fn hash(secret: &str) -> String {
-    Hash(Sha256::digest(secret.as_bytes()).into()).to_string()
 }
 
 /// Whether two texts are equal, in a time that does not tell where they differ.
