@@ -34,6 +34,9 @@ cargo xtask COMMAND
                   benchmarks, each a ratio to a yardstick of the same run
   bench-penguiflow [ROUNDS] [URL]
                   what Penguiflow's calls cost, beside its own store in memory
+  bench-systems [ROUNDS] [SYSTEM …]
+                  every system beside its own client, with the servers of the tests: memory, file, sqlite, postgres, mysql,
+                  mongodb, redis, dynamodb, s3, gcs, azure
   bench-state [ROUNDS] [PART …] [SYSTEM …]
                   state that grows, beside LangGraph's SQLite and Postgres savers, which it installs below target;
                   parts: growing, latest, small, time, slope; systems: file, sqlite, postgres
@@ -54,6 +57,9 @@ fn main() -> ExitCode {
         }
         Some("bench-penguiflow") => {
             wheel::bench(&arguments.iter().skip(1).map(String::as_str).collect::<Vec<_>>())
+        }
+        Some("bench-systems") => {
+            servers::bench(&arguments.iter().skip(1).map(String::as_str).collect::<Vec<_>>())
         }
         Some("bench-state") => {
             peers::bench(&arguments.iter().skip(1).map(String::as_str).collect::<Vec<_>>())

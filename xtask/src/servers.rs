@@ -2,7 +2,7 @@
 
 use icecore_services::{self as services, azurite, gcs, mariadb, mongodb, moto, postgres, redis};
 
-use crate::run::{Outcome, command, succeed};
+use crate::run::{self, Outcome, command, succeed};
 
 /// One of each; they end with this process, however that ends.
 pub struct Servers {
@@ -66,4 +66,14 @@ pub fn run(arguments: &[&str]) -> Outcome {
         return Ok(());
     };
     succeed(command(program, arguments).envs(servers.variables()))
+}
+
+/// Every system beside its own client, with rounds and systems as given.
+pub fn bench(arguments: &[&str]) -> Outcome {
+    // Built before the servers run beside it.
+    let built = ["--release", "--quiet", "--package", "icecore-bench", "--features", "systems"];
+    run::cargo(&[&["build"], &built[..]].concat())?;
+    let cargo = run::cargo_path();
+    let program: Vec<&str> = [&[cargo.as_str(), "run"], &built[..], &["--", "systems"], arguments].concat();
+    run(&program)
 }

@@ -85,11 +85,11 @@ async fn written(store: &Store) -> Result<(u64, u64)> {
 }
 
 /// How many zeros the store writes ahead of its groups at a time.
-const ZEROS: u64 = 1 << 20;
+pub const ZEROS: u64 = 1 << 20;
 
 /// Seconds for the same bytes in the same number of writes, each synced, to a file that is allocated beforehand; with so many
 /// zeros written ahead at a time, which counts as well.
-fn bare(path: &Path, groups: u64, bytes: u64, zeros: u64) -> Result<f64> {
+pub fn bare(path: &Path, groups: u64, bytes: u64, zeros: u64) -> Result<f64> {
     let failed = |error| failed("the bare loop", error);
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(path).map_err(failed)?;
     rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)

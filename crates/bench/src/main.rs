@@ -13,6 +13,8 @@ mod reading;
 mod sessions;
 #[cfg(feature = "postgres")]
 mod state;
+#[cfg(feature = "systems")]
+mod systems;
 
 use icecore::{Error, ErrorKind, Result};
 use measure::Report;
@@ -25,6 +27,10 @@ Names: memory, layers, file, reading, postgres (a build with that feature), many
 icecore-bench sessions [COUNT] [SYSTEM …]
 
 A page of the list of sessions when there are so many, 20,000. Systems: file, postgres (a build with that feature).
+
+icecore-bench [ROUNDS] systems [SYSTEM …]
+
+Every system beside its own client, in a build with the feature systems, with the servers of the tests: `cargo xtask bench-systems`.
 
 icecore-bench [ROUNDS] state [PART …] [SYSTEM …]
 
@@ -68,6 +74,15 @@ async fn run(rounds: usize, count: Option<usize>, names: &[&String]) -> Result<(
     {
         let mut report = Report::of_two(rounds);
         state::run(&mut report, chosen).await?;
+        report.print();
+        return Ok(());
+    }
+    #[cfg(feature = "systems")]
+    if let [name, chosen @ ..] = names
+        && *name == "systems"
+    {
+        let mut report = Report::new(rounds);
+        systems::beside_their_clients(&mut report, chosen).await?;
         report.print();
         return Ok(());
     }

@@ -1,5 +1,6 @@
 //! PostgreSQL: a store in a schema, against statements written by hand in the same server.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use icecore::{Error, ErrorKind, Result};
@@ -83,28 +84,36 @@ async fn rows(database: &Database, batch: usize, connections: usize) -> Result<f
     let started = Instant::now();
     let mut running = JoinSet::new();
     for (number, connection) in open.into_iter().enumerate() {
-        running.spawn(insert(connection, number * share, share, batch));
+        running.spawn(insert_all(connection, number * share, share, batch));
     }
     all(&mut running).await?;
     Ok(started.elapsed().as_secs_f64())
 }
 
-async fn insert(mut connection: PgConnection, first: usize, count: usize, batch: usize) -> Result<()> {
+async fn insert_all(mut connection: PgConnection, first: usize, count: usize, batch: usize) -> Result<()> {
     let (header, body) = (text(HEADER, first as u64), text(BODY, first as u64));
     for from in (first..first + count).step_by(batch) {
-        let numbers: Vec<i64> =
-            (from..(from + batch).min(first + count)).map(|number| number as i64).collect();
-        let versions = vec![1_i64; numbers.len()];
-        let (headers, bodies) = (vec![&header[..]; numbers.len()], vec![&body[..]; numbers.len()]);
-        let statement = "INSERT INTO bare SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[]) ON CONFLICT DO NOTHING RETURNING log";
-        sqlx::query(statement)
-            .bind(numbers)
-            .bind(versions)
-            .bind(headers)
-            .bind(bodies)
-            .fetch_all(&mut connection)
-            .await
-            .map_err(failed)?;
+        insert(&mut connection, from..(from + batch).min(first + count), &header, &body).await?;
     }
+    Ok(())
+}
+
+/// Rows of one statement, into the table `bare`.
+pub async fn insert(
+    connection: &mut PgConnection,
+    rows: Range<usize>,
+    header: &[u8],
+    body: &[u8],
+) -> Result<()> {
+    let count = rows.len();
+    let statement = "INSERT INTO bare SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[]) ON CONFLICT DO NOTHING RETURNING log";
+    sqlx::query(statement)
+        .bind(rows.map(|number| number as i64).collect::<Vec<_>>())
+        .bind(vec![1_i64; count])
+        .bind(vec![header; count])
+        .bind(vec![body; count])
+        .fetch_all(connection)
+        .await
+        .map_err(failed)?;
     Ok(())
 }

@@ -22,7 +22,7 @@ mod open;
 mod url;
 
 pub use icecore_agents as agents;
-pub use icecore_layers::{Meters, metrics, retry};
+pub use icecore_layers::{Meters, Operation, metrics, retry};
 pub use icecore_log::{
     self as log, Backend, Capabilities, Clock, Durability, Entropy, Entry, EntryId, Error, ErrorKind, Event,
     Hash, LogId, LogPrefix, Result, Timestamp, Version,

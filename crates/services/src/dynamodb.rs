@@ -11,13 +11,23 @@ pub struct Table {
 }
 
 /// Of a key that moto does not look at.
-const AUTHORIZATION: &str = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=any";
+pub const AUTHORIZATION: &str = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=any";
 
 impl Table {
     /// Names one.
     #[expect(clippy::new_without_default, reason = "each is another")]
     pub fn new() -> Self {
         Self { server: url("dynamodb"), name: buckets::prefix() }
+    }
+
+    /// Where the server is.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// A store's URL.
