@@ -4,6 +4,7 @@ use crate::mutants::Promise;
 
 const CONFIG: &str = "crates/backends/mongodb/src/config.rs";
 const CREATE: &str = "crates/backends/mongodb/src/create.rs";
+const GROUP: &str = "crates/backends/mongodb/src/group.rs";
 const TOGETHER: &str = "crates/backends/mongodb/src/together.rs";
 
 pub const MONGODB: &[Promise] = &[
@@ -51,5 +52,32 @@ pub const MONGODB: &[Promise] = &[
         file: TOGETHER,
         find: "inner.place.commits.insert_many(&documents).session(session).await?;",
         replace: "inner.place.commits.insert_many(&documents).await?;",
+    },
+    Promise {
+        promise: "On MongoDB, commits that go in one insert are decided one by one.",
+        package: "icecore-mongodb",
+        test: "each_commit_of_a_group_is_decided_as_if_it_came_alone",
+        broken: "one that was refused counts as made by its group",
+        file: GROUP,
+        find: "refused.as_ref().is_some_and(|refused| !refused.contains_key(&number))",
+        replace: "refused.is_some()",
+    },
+    Promise {
+        promise: "On MongoDB, a lost answer makes every commit of its group unknown.",
+        package: "icecore-mongodb",
+        test: "a_lost_answer_makes_every_commit_of_its_group_unknown_and_the_same_bytes_decide",
+        broken: "it counts as not written",
+        file: GROUP,
+        find: "let error = undecided(\"the server did not answer in time\").with(\"log\", &member.run.log);",
+        replace: "let error = crate::fault::Fault::late().reading(crate::create::DOING).with(\"log\", &member.run.log);",
+    },
+    Promise {
+        promise: "On MongoDB, of a group that stalled while a slot was closed and deleted, that commit is not won, and the others are.",
+        package: "icecore-mongodb",
+        test: "a_group_that_stalled_while_one_of_its_slots_was_closed_and_swept_wins_only_the_others",
+        broken: "it is not asked how long ago the writer looked",
+        file: GROUP,
+        find: "if !is_made || inner.settings.is_stale(member.seen) {",
+        replace: "if !is_made {",
     },
 ];

@@ -28,7 +28,8 @@ pub(crate) async fn create(inner: &DynamoDb, runs: &[Run], mode: Mode, deadline:
         };
         return all.unwrap_or_else(|error| runs.iter().map(|_| Created::failed(error.clone())).collect());
     }
-    create_each(runs, invalid, inner.settings.connections_max, |run| create_one(inner, run, deadline)).await
+    create_each(runs, invalid, inner.settings.connections_max, |_, run| create_one(inner, run, deadline))
+        .await
 }
 
 async fn create_one(inner: &DynamoDb, run: &Run, deadline: Instant) -> Created {

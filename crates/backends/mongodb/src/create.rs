@@ -11,6 +11,7 @@ use mongodb::error::ErrorKind as Kind;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::fault::{Fault, TAKEN};
+use crate::group::{self, Grouped};
 use crate::look::{self, Look};
 use crate::parts::{self, Parts};
 use crate::place::{PAUSE_FIRST, PAUSE_LAST, again, named};
@@ -21,8 +22,8 @@ use crate::{together, trim};
 
 pub(crate) const DOING: &str = "creating a commit";
 /// The most commits of an insert; and it ends with the one that reaches so many bytes.
-const INSERT_COMMITS: usize = 1_000;
-const INSERT_BYTES: usize = 16 << 20;
+pub(crate) const INSERT_COMMITS: usize = 1_000;
+pub(crate) const INSERT_BYTES: usize = 16 << 20;
 
 pub(crate) async fn create(inner: &MongoDb, runs: &[Run], mode: Mode, deadline: Instant) -> Vec<Created> {
     let mut invalid = judge::invalid_runs(runs, COMMIT_BYTES_MAX);
@@ -36,11 +37,22 @@ pub(crate) async fn create(inner: &MongoDb, runs: &[Run], mode: Mode, deadline: 
     if mode == Mode::AllOrNone {
         return together::create(inner, runs, invalid, deadline).await;
     }
-    create_each(runs, invalid, AT_ONCE, |run| create_one(inner, run, deadline)).await
+    let grouped = group::create(inner, runs, &invalid, deadline).await;
+    let alone = |place: usize, run| {
+        let grouped = grouped[place].clone();
+        async move {
+            match grouped {
+                Grouped::Done(created) => created,
+                Grouped::Open { in_doubt } => create_one(inner, run, in_doubt, deadline).await,
+                Grouped::No => create_one(inner, run, false, deadline).await,
+            }
+        }
+    };
+    create_each(runs, invalid, AT_ONCE, alone).await
 }
 
-async fn create_one(inner: &MongoDb, run: &Run, deadline: Instant) -> Created {
-    let mut attempt = Attempt { inner, run, deadline, won: 0, in_doubt: false };
+async fn create_one(inner: &MongoDb, run: &Run, in_doubt: bool, deadline: Instant) -> Created {
+    let mut attempt = Attempt { inner, run, deadline, won: 0, in_doubt };
     let failed = |error: Error, in_doubt: bool| {
         // Whatever failed after a request that may land: nobody can say that nothing was written.
         let is_unknown = in_doubt && error.kind() != ErrorKind::Unknown;
@@ -58,7 +70,7 @@ async fn create_one(inner: &MongoDb, run: &Run, deadline: Instant) -> Created {
 
 const CLOSED: &str = "the slot was closed before its answer came";
 
-fn undecided(why: &'static str) -> Error {
+pub(crate) fn undecided(why: &'static str) -> Error {
     Error::new(ErrorKind::Unknown, DOING).with("because", why)
 }
 

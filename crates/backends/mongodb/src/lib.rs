@@ -21,6 +21,7 @@ mod create;
 mod examine;
 mod fault;
 mod found;
+mod group;
 mod look;
 mod parts;
 mod place;

@@ -23,7 +23,7 @@ pub(crate) async fn create(inner: &Objects, runs: Vec<Run>, mode: Mode) -> Vec<C
         return runs.iter().map(|_| Created::failed(refused.clone())).collect();
     }
     let invalid = judge::invalid_runs(&runs, COMMIT_BYTES_MAX);
-    create_each(&runs, invalid, inner.settings.parallel, |run| create_one(inner, run)).await
+    create_each(&runs, invalid, inner.settings.parallel, |_, run| create_one(inner, run)).await
 }
 
 async fn create_one(inner: &Objects, run: &Run) -> Created {

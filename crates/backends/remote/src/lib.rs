@@ -334,19 +334,19 @@ impl<R: Remote> Backend for Handle<R> {
     }
 }
 
-/// Creates runs one by one, so many at once, where no create is all or none; those that are invalid are not tried.
+/// Creates runs one by one, so many at once, where no create is all or none; those that are invalid are not tried. Each is told its place.
 pub async fn create_each<'a, F>(
     runs: &'a [Run],
     invalid: Vec<Option<Error>>,
     at_once: usize,
-    create_one: impl Fn(&'a Run) -> F,
+    create_one: impl Fn(usize, &'a Run) -> F,
 ) -> Vec<Created>
 where
     F: Future<Output = Created> + Send,
 {
-    let each = runs.iter().zip(invalid).map(|(run, invalid)| match invalid {
+    let each = runs.iter().zip(invalid).enumerate().map(|(place, (run, invalid))| match invalid {
         Some(error) => Either::Left(ready(Created::failed(error))),
-        None => Either::Right(create_one(run)),
+        None => Either::Right(create_one(place, run)),
     });
     // Collected first: a closure that borrows is in the way of the compiler.
     let each: Vec<_> = each.collect();

@@ -14,7 +14,7 @@ use icecore_services::proxy::{Flow, Proxy, Way};
 use crate::{MINUTE, database, store};
 
 /// A proxy in front of a database's server, and the URL through it.
-fn behind_a_proxy(database: &Database) -> (Arc<Proxy>, String) {
+pub(crate) fn behind_a_proxy(database: &Database) -> (Arc<Proxy>, String) {
     let url = database.url();
     let (server, rest) = url.strip_prefix("mongodb://").unwrap().split_once('/').unwrap();
     let proxy = Arc::new(Proxy::start(server).unwrap());
@@ -22,19 +22,19 @@ fn behind_a_proxy(database: &Database) -> (Arc<Proxy>, String) {
     (proxy, through)
 }
 
-async fn wait_for(backend: &dyn Backend, log: &LogId, version: u64) {
+pub(crate) async fn wait_for(backend: &dyn Backend, log: &LogId, version: u64) {
     while head(backend, log).await.is_none_or(|head| head.version < Version(version)) {
         backend.wait(&[(log.clone(), Version(version - 1))], MINUTE).await.unwrap();
     }
 }
 
-async fn held(proxy: &Arc<Proxy>, way: Way) {
+pub(crate) async fn held(proxy: &Arc<Proxy>, way: Way) {
     let proxy = Arc::clone(proxy);
     tokio::task::spawn_blocking(move || proxy.wait_until_stopped(way)).await.unwrap();
 }
 
 /// What a request that creates holds, and no other.
-const INSERT: &str = "\x02insert\0";
+pub(crate) const INSERT: &str = "\x02insert\0";
 
 /// Contract 2.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,6 +3,7 @@
 
 mod failover;
 mod faults;
+mod group;
 mod opening;
 
 use std::sync::Arc;
