@@ -1,9 +1,10 @@
 //! `history`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use icecore::state::Changed;
-use icecore::{LogId, Result, Store};
+use icecore::{LogId, Result, Store, Timestamp};
 use serde_json::{Value, json};
 
 use crate::output::Output;
@@ -15,7 +16,7 @@ const BYTES_MAX: usize = 1 << 20;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Newest first. The value of a put is what was put, of a patch the patch, of a merge what was merged.\n\nExample:\n  icecore history acme/session/s-1 cart --limit 10"
+    after_help = "Newest first. The value of a put is what was put, of a patch the patch, of a merge what was merged, of an expiry when it is gone.\n\nExample:\n  icecore history acme/session/s-1 cart --limit 10"
 )]
 pub struct Args {
     /// The log: tenant/kind/key
@@ -79,10 +80,26 @@ fn line(args: &Args, changed: &Changed) -> Value {
     if changed.applied == Some(false) {
         line["applied"] = false.into();
     }
-    if let Some(value) = &changed.value {
-        line["value"] = value.clone();
+    if let Some(value) = value(changed) {
+        line["value"] = value;
     }
     line
+}
+
+/// An expiry as `icecore expire` takes it, and everything else as it was written.
+fn value(changed: &Changed) -> Option<Value> {
+    let value = changed.value.as_ref()?;
+    if changed.change != "expire" {
+        return Some(value.clone());
+    }
+    let said = |name: &str, said: String| Some(json!({ name: said }));
+    if let Some(at) = value["at"].as_i64() {
+        return said("at", time::show(Timestamp(at)));
+    }
+    match value["sliding"].as_u64() {
+        Some(span) => said("sliding", time::show_length(Duration::from_nanos(span))),
+        None => Some(value.clone()),
+    }
 }
 
 fn row(changed: &Changed, output: &Output) -> Vec<String> {
@@ -93,7 +110,7 @@ fn row(changed: &Changed, output: &Output) -> Vec<String> {
         changed.actor.clone(),
         changed.trace.clone(),
         changed.id.as_ref().map(|id| id.as_str().to_owned()).unwrap_or_default(),
-        changed.value.as_ref().map(|value| output.value(&value.to_string())).unwrap_or_default(),
+        value(changed).map(|value| output.value(&value.to_string())).unwrap_or_default(),
     ]
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use icecore::agents::artifacts::{Swept, sweep};
 use icecore::retention::{Applied, Maintained, Pace};
-use icecore::{Error, ErrorKind, Meters, Result, Store};
+use icecore::{Error, ErrorKind, LogId, Meters, Result, Store};
 use indicatif::HumanBytes;
 use serde_json::json;
 
@@ -35,7 +35,7 @@ pub struct Args {
     /// After each pass, writes what was asked of the storage system to a file, as Prometheus reads it
     #[arg(long, value_name = "FILE")]
     metrics: Option<PathBuf>,
-    /// Only say what the policies would do
+    /// Only say what would be removed of logs, since it has expired or by the policies; nothing is said of artifacts
     #[arg(long, conflicts_with = "watch")]
     pub dry_run: bool,
 }
@@ -112,6 +112,9 @@ fn tell(done: Option<&(Maintained, Swept)>, output: &mut Output) -> Result<ExitC
 
 pub async fn dry_run(store: &Store, output: &mut Output) -> Result<ExitCode> {
     let (mut rows, mut lines) = (Vec::new(), Vec::new());
+    let row = |log: &LogId, would: &str| {
+        vec![log.to_string(), would.to_owned(), String::new(), String::new(), String::new()]
+    };
     store
         .plan_maintenance(|log, applied| match applied {
             Applied::Trimmed(trimmed) => {
@@ -127,13 +130,16 @@ pub async fn dry_run(store: &Store, output: &mut Output) -> Result<ExitCode> {
             }
             Applied::Deleted => {
                 lines.push(json!({ "log": log.as_str(), "delete": true }));
-                rows.push(vec![
-                    log.to_string(),
-                    "delete".to_owned(),
-                    String::new(),
-                    String::new(),
-                    String::new(),
-                ]);
+                rows.push(row(log, "delete"));
+            }
+            Applied::LogExpired => {
+                lines.push(json!({ "log": log.as_str(), "delete": true, "expired": true }));
+                rows.push(row(log, "delete: it has expired"));
+            }
+            Applied::DocumentsExpired(count) => {
+                lines.push(json!({ "log": log.as_str(), "expired_documents": count }));
+                let noun = if *count == 1 { "document" } else { "documents" };
+                rows.push(row(log, &format!("remove {count} {noun} that expired")));
             }
             Applied::Nothing => {}
         })
@@ -143,7 +149,7 @@ pub async fn dry_run(store: &Store, output: &mut Output) -> Result<ExitCode> {
             output.line(&line.to_string())?;
         }
     } else if rows.is_empty() {
-        output.note("The policies have nothing to do");
+        output.note("Nothing that expired is to be removed yet, and the policies have nothing to do");
     } else {
         output.table(&["log", "would", "through", "commits", "bytes"], rows)?;
     }

@@ -3,12 +3,13 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use icecore_embedded::Memory;
 use icecore_log::{Backend, Clock, ErrorKind, Event, LogId, Timestamp, Version};
-use icecore_store::retention::{Hold, Maintained, On, Pace};
+use icecore_store::retention::{Applied, Hold, Maintained, On, Pace};
 use icecore_store::state::{At, Changes, Condition, Consistency, Expiry, Json, Merge, Watched};
 use icecore_store::{Log, Settings, Store};
 use support::ManualClock;
@@ -72,6 +73,13 @@ async fn maintained(store: &Store) -> Maintained {
     let done = store.maintain_once(PACE, |_| ()).await.unwrap().unwrap();
     assert!(done.first_error.is_none(), "{:?}", done.first_error);
     done
+}
+
+/// What maintenance would do, by the keys of logs.
+async fn planned(store: &Store) -> BTreeMap<String, Applied> {
+    let mut planned = BTreeMap::new();
+    store.plan_maintenance(|id, applied| planned.extend([(id.key(), *applied)])).await.unwrap();
+    planned
 }
 
 async fn names(store: &Store) -> Vec<String> {
@@ -423,8 +431,15 @@ async fn maintenance_removes_what_is_due_ends_logs_that_are_and_forgets_the_note
     // Through the end of the ten minutes in which it is due.
     world.pass(12);
     log("docs").touch("slides").await.unwrap_err();
+    let told_before = planned(&store).await;
+    assert_eq!(told_before, planned(&store).await, "nothing was removed");
     let done = maintained(&store).await;
 
+    // What is held is not told of.
+    let told = [("docs", Applied::DocumentsExpired(2)), ("ends", Applied::LogExpired)];
+    let of_pinned = ("pinned", Applied::DocumentsExpired(1));
+    let told = told.into_iter().chain([of_pinned]);
+    assert_eq!(told_before, told.map(|(key, applied)| (key.to_owned(), applied)).collect());
     assert_eq!((done.expired_documents, done.expired_logs, done.held), (3, 1, 1));
     assert_eq!(keys(&log("docs")).await, ["stays"]);
     let removed = log("docs").head().await.unwrap().unwrap().version;

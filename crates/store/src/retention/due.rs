@@ -5,13 +5,14 @@
 //! whoever made it may still be about to use it: it counts for a time, after which it is made again before the caller is answered.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use icecore_log::{Event, Hash, LogId, Result, Timestamp};
 use tokio::time::Instant;
 
 use crate::retention::maintain::{Maintained, Rate, Turn};
+use crate::retention::policy::Applied;
 use crate::retention::{SYSTEM, hold, is_deleted};
 use crate::state::transact::Turns;
 use crate::state::{Changes, Document, Expiry, Json, State, base, expiry};
@@ -146,24 +147,11 @@ impl Store {
         done: &mut Maintained,
         rate: &mut Rate,
     ) -> Result<bool> {
-        let mut logs = Vec::new();
-        for number in 0..LOGS {
-            logs.push(self.notes_at(number)?);
-        }
-        let names: Vec<_> = logs.iter().map(|log| log.id().clone()).collect();
-        let heads = self.0.backend.heads(&names).await?;
-        for (log, _) in logs.iter().zip(heads).filter(|(_, head)| head.is_some()) {
-            let mut after: Option<String> = None;
-            loop {
-                let page = log.documents("", after.as_deref(), NOTES_A_PAGE).await?;
-                let now = self.now();
-                let last = page.documents.last().map(|(key, _)| key.clone());
-                let is_behind =
-                    last.as_deref().and_then(parse).is_some_and(|(stretch, _)| end_of(stretch) > now);
+        for log in self.notes_there().await? {
+            let mut pages = Pages::of(log);
+            while let Some(page) = pages.next().await? {
                 let mut looked = Vec::new();
-                for due in
-                    page.documents.into_iter().filter_map(|(key, document)| Due::of(key, document, now))
-                {
+                for due in page {
                     if !turn.renew().await? {
                         return Ok(false);
                     }
@@ -171,14 +159,43 @@ impl Store {
                     let again = self.remove_due_of(&due.log, done).await;
                     looked.push((due, again));
                 }
-                self.forget_notes(log, &looked).await?;
-                after = last;
-                if is_behind || !page.has_more {
-                    break;
-                }
+                self.forget_notes(&pages.notes, &looked).await?;
             }
         }
         Ok(true)
+    }
+
+    /// What of the noted logs has expired, told log by log; nothing is removed.
+    pub(super) async fn plan_due(&self, tell: &mut impl FnMut(&LogId, &Applied)) -> Result<()> {
+        for log in self.notes_there().await? {
+            let mut pages = Pages::of(log);
+            while let Some(page) = pages.next().await? {
+                for due in page {
+                    match self.log(due.log.clone()).due().await {
+                        Ok((Gone::Nothing, _)) => {}
+                        Ok((Gone::Documents(keys), _)) => {
+                            tell(&due.log, &Applied::DocumentsExpired(keys.len() as u64));
+                        }
+                        Ok((Gone::Log, state)) => {
+                            let head = state.map(|state| state.version);
+                            if self.may_delete(&due.log, head).await? {
+                                tell(&due.log, &Applied::LogExpired);
+                            }
+                        }
+                        Err(error) => return Err(error.with("log", &due.log)),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Those of the logs of notes that are there.
+    async fn notes_there(&self) -> Result<Vec<Log>> {
+        let logs = (0..LOGS).map(|number| self.notes_at(number)).collect::<Result<Vec<_>>>()?;
+        let names: Vec<_> = logs.iter().map(|log| log.id().clone()).collect();
+        let heads = self.0.backend.heads(&names).await?;
+        Ok(logs.into_iter().zip(heads).filter(|(_, head)| head.is_some()).map(|(log, _)| log).collect())
     }
 
     /// Takes notes away that were looked at, unless somebody made them again meanwhile; and makes those of what is due later.
@@ -219,6 +236,32 @@ impl Store {
     }
 }
 
+/// The notes of one log that are due, page by page, from the front.
+struct Pages {
+    notes: Log,
+    after: Option<String>,
+    is_done: bool,
+}
+
+impl Pages {
+    fn of(notes: Log) -> Self {
+        Self { notes, after: None, is_done: false }
+    }
+
+    async fn next(&mut self) -> Result<Option<Vec<Due>>> {
+        if self.is_done {
+            return Ok(None);
+        }
+        let page = self.notes.documents("", self.after.as_deref(), NOTES_A_PAGE).await?;
+        let now = self.notes.store.now();
+        self.after = page.documents.last().map(|(key, _)| key.clone());
+        let last = self.after.as_deref().and_then(parse);
+        self.is_done = !page.has_more || last.is_some_and(|(stretch, _)| end_of(stretch) > now);
+        let due = page.documents.into_iter().filter_map(|(key, document)| Due::of(key, document, now));
+        Ok(Some(due.collect()))
+    }
+}
+
 impl Due {
     fn of(key: String, document: Document, now: Timestamp) -> Option<Self> {
         let (stretch, log) = parse(&key)?;
@@ -227,26 +270,50 @@ impl Due {
     }
 }
 
+/// What of a log has expired.
+enum Gone {
+    Nothing,
+    /// The documents of these keys.
+    Documents(Vec<String>),
+    /// All of it: it is due, and nothing in it is pinned.
+    Log,
+}
+
 impl Log {
+    /// What of it has expired by now, and the state in which that was seen, if it was looked at.
+    async fn due(&self) -> Result<(Gone, Option<Arc<State>>)> {
+        let Some(head) = self.raw_head().await? else { return Ok((Gone::Nothing, None)) };
+        let header = self.decode(&head)?;
+        if is_deleted(&header) || !header.flags.expires {
+            return Ok((Gone::Nothing, None));
+        }
+        let (state, now) = (self.fold_strong().await?.state, self.store.now());
+        let is_due = state.life.due().is_some_and(|due| due <= now);
+        let is_pinned = || state.documents("").any(|(_, document)| document.expiry == Some(Expiry::Pinned));
+        let gone = if is_due && !is_pinned() {
+            Gone::Log
+        } else {
+            match state.expired(now) {
+                keys if keys.is_empty() => Gone::Nothing,
+                keys => Gone::Documents(keys),
+            }
+        };
+        Ok((gone, Some(state)))
+    }
+
     /// Ends the log if it is due, or else removes its documents that are; when it must be looked at again.
     async fn remove_due(&self, done: &mut Maintained) -> Result<Option<Timestamp>> {
         loop {
-            let Some(head) = self.raw_head().await? else { return Ok(None) };
-            let header = self.decode(&head)?;
-            if is_deleted(&header) || !header.flags.expires {
-                return Ok(None);
-            }
-            let (state, now) = (self.fold_strong().await?.state, self.store.now());
-            let is_due = state.life.due().is_some_and(|due| due <= now);
-            let is_pinned =
-                || state.documents("").any(|(_, document)| document.expiry == Some(Expiry::Pinned));
-            if !is_due || is_pinned() {
-                break;
-            }
-            // Not if somebody uses it just now.
-            if self.store.delete_log_at(&self.id, Some(state.version)).await?.is_some() {
-                done.expired_logs += 1;
-                return Ok(None);
+            match self.due().await? {
+                (_, None) => return Ok(None),
+                (Gone::Log, Some(state)) => {
+                    // Not if somebody uses it just now.
+                    if self.store.delete_log_at(&self.id, Some(state.version)).await?.is_some() {
+                        done.expired_logs += 1;
+                        return Ok(None);
+                    }
+                }
+                (Gone::Nothing | Gone::Documents(_), Some(_)) => break,
             }
         }
         while let removed @ 1.. = self.remove_due_documents().await? {

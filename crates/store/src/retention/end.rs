@@ -53,6 +53,15 @@ impl Store {
         self.retention()?.end(id, &intent).await?;
         Ok(sealed.map(|(seal, swept)| Deleted { seal, swept, repeated }))
     }
+
+    /// Whether nothing holds a log that would be deleted.
+    pub(super) async fn may_delete(&self, id: &LogId, head: Option<Version>) -> Result<bool> {
+        match self.retention()?.check(id, &Intent::all(head)).await {
+            Ok(_) => Ok(true),
+            Err(error) if retention::hold::is_held(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// A seal that is a base holds nothing, and nothing before it is needed.

@@ -136,11 +136,12 @@ impl Store {
         Ok(Some(done))
     }
 
-    /// What the policies would do now: each log to which something would be done is told.
+    /// What a pass would remove now, since it has expired or by the policies: each log to which something would be done is told.
     ///
     /// # Errors
     /// As reading a log.
     pub async fn plan_maintenance(&self, mut tell: impl FnMut(&LogId, &Applied)) -> Result<()> {
+        self.plan_due(&mut tell).await?;
         let policies = self.retention()?.policies().await?;
         for prefix in prefixes(&policies) {
             let prefix = LogPrefix::parse(&prefix)?;
@@ -233,6 +234,8 @@ impl Maintained {
         match applied {
             Ok(Applied::Nothing) => {}
             Ok(Applied::Deleted) => self.deleted += 1,
+            Ok(Applied::DocumentsExpired(count)) => self.expired_documents += count,
+            Ok(Applied::LogExpired) => self.expired_logs += 1,
             Ok(Applied::Trimmed(trimmed)) => {
                 self.trimmed += 1;
                 self.commits += trimmed.commits;

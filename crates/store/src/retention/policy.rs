@@ -112,7 +112,7 @@ pub(super) fn system() -> Option<Policy> {
     })
 }
 
-/// What a policy did to a log, or would do.
+/// What maintenance did to a log, or would do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
     /// There was nothing to do.
@@ -121,6 +121,10 @@ pub enum Applied {
     Trimmed(Trimmed),
     /// It was deleted.
     Deleted,
+    /// So many of its documents had expired, and were removed.
+    DocumentsExpired(u64),
+    /// It had expired, and was deleted.
+    LogExpired,
 }
 
 impl Policy {
@@ -146,8 +150,12 @@ impl Log {
         if let Some(idle) = policy.delete_idle_for
             && self.last_used(&head).await? < now.before(idle)
         {
-            // Not if somebody uses it just now.
-            let is_done = is_dry || self.store.delete_log_at(&self.id, Some(head.version)).await?.is_some();
+            let is_done = if is_dry {
+                self.store.may_delete(&self.id, Some(head.version)).await?
+            } else {
+                // Not if somebody uses it just now.
+                self.store.delete_log_at(&self.id, Some(head.version)).await?.is_some()
+            };
             return Ok(if is_done { Applied::Deleted } else { Applied::Nothing });
         }
         let Some(keep) = policy.keep_at(now) else { return Ok(Applied::Nothing) };
