@@ -1,9 +1,10 @@
 //! A log's documents: as they are, what changes them, and what differs.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
-use icecore::{Condition, Json, Merge, State};
+use icecore::{Condition, Expiry, Json, Merge, State};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
@@ -11,7 +12,7 @@ use crate::error::{checked, invalid};
 use crate::event::{self, said};
 use crate::json::{decode, encode};
 use crate::runtime::lock;
-use crate::values::{Id, Number, Text, datetime, or_empty};
+use crate::values::{Id, Number, Text, Time, datetime, or_empty};
 
 /// A value as a document's.
 pub fn json(value: &Bound<'_, PyAny>) -> PyResult<Json> {
@@ -36,6 +37,33 @@ pub fn merge(
     Ok(checked(py, merge)?.pointer(or_empty(pointer)))
 }
 
+/// When something is gone by itself: one of these, or nothing, which takes it back.
+fn expiry(
+    py: Python<'_>,
+    at: Option<Time>,
+    sliding: Option<Duration>,
+    pinned: bool,
+) -> PyResult<Option<Expiry>> {
+    match (at, sliding, pinned) {
+        (None, None, false) => Ok(None),
+        (Some(Time(at)), None, false) => Ok(Some(Expiry::At(at))),
+        (None, Some(span), false) => Ok(Some(Expiry::Sliding(span))),
+        (None, None, true) => Ok(Some(Expiry::Pinned)),
+        _ => Err(invalid(
+            py,
+            "setting an expiry",
+            "Say one of at, sliding and pinned, or nothing to take it back",
+        )),
+    }
+}
+
+fn sliding(expiry: Option<Expiry>) -> Option<Duration> {
+    match expiry {
+        Some(Expiry::Sliding(span)) => Some(span),
+        _ => None,
+    }
+}
+
 /// The documents of a log at a version.
 #[pyclass(frozen, module = "icecore._native")]
 pub struct NativeState(pub Arc<State>);
@@ -50,6 +78,16 @@ impl NativeState {
     #[getter]
     fn at<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.0.at.map(|time| datetime(py, time)).transpose()
+    }
+
+    #[getter]
+    fn expires_at<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.0.due().map(|time| datetime(py, time)).transpose()
+    }
+
+    #[getter]
+    fn sliding(&self) -> Option<Duration> {
+        sliding(self.0.expiry())
     }
 
     fn keys(&self, prefix: Text) -> Vec<String> {
@@ -90,6 +128,21 @@ impl Document {
     #[getter]
     fn at<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         datetime(py, self.0.at)
+    }
+
+    #[getter]
+    fn expires_at<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.0.due().map(|time| datetime(py, time)).transpose()
+    }
+
+    #[getter]
+    fn sliding(&self) -> Option<Duration> {
+        sliding(self.0.expiry)
+    }
+
+    #[getter]
+    fn pinned(&self) -> bool {
+        self.0.expiry == Some(Expiry::Pinned)
     }
 
     fn __repr__(&self) -> String {
@@ -148,6 +201,35 @@ impl Changes {
     fn delete(slf: Bound<'_, Self>, key: Text) -> Bound<'_, Self> {
         Bound::get(&slf).and(|changes| changes.delete(key.0));
         slf
+    }
+
+    #[pyo3(signature = (key, *, at = None, sliding = None, pinned = false))]
+    fn expire(
+        slf: Bound<'_, Self>,
+        key: Text,
+        at: Option<Time>,
+        sliding: Option<Duration>,
+        pinned: bool,
+    ) -> PyResult<Bound<'_, Self>> {
+        let expiry = expiry(slf.py(), at, sliding, pinned)?;
+        Bound::get(&slf).and(|changes| changes.expire(key.0, expiry));
+        Ok(slf)
+    }
+
+    fn touch(slf: Bound<'_, Self>, key: Text) -> Bound<'_, Self> {
+        Bound::get(&slf).and(|changes| changes.touch(key.0));
+        slf
+    }
+
+    #[pyo3(signature = (*, at = None, sliding = None))]
+    fn expire_log(
+        slf: Bound<'_, Self>,
+        at: Option<Time>,
+        sliding: Option<Duration>,
+    ) -> PyResult<Bound<'_, Self>> {
+        let expiry = expiry(slf.py(), at, sliding, false)?;
+        Bound::get(&slf).and(|changes| changes.expire_log(expiry));
+        Ok(slf)
     }
 
     fn event<'py>(slf: Bound<'py, Self>, event: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {

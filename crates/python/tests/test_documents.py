@@ -356,3 +356,56 @@ async def test_a_watch_gives_a_document_as_it_is_and_as_it_changes(log: icecore.
         (4, None),
     ]
     await watch.aclose()
+
+
+async def test_what_expires_is_absent_the_moment_it_is_due(log: icecore.Log) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=1)
+    await log.commit(Changes().put("soon", 1).expire("soon", at=soon).put("stays", 2))
+    await log.expire("stays", sliding=timedelta(hours=2))
+
+    state = await log.state()
+    document = state.document("stays")
+    assert document is not None and document.expires_at == document.at + timedelta(hours=2)
+    assert (document.sliding, document.pinned, state.expires_at) == (timedelta(hours=2), False, None)
+    gone = state.document("soon")
+    assert gone is not None and gone.expires_at == soon and gone.sliding is None
+    while datetime.now(UTC) <= soon:
+        await asyncio.sleep(0.05)
+    assert list(await log.state()) == ["stays"] and await log.get("soon") is None
+    for call in (log.touch("soon"), log.expire("soon", pinned=True)):
+        with pytest.raises(icecore.ConflictError):
+            await call
+
+
+async def test_an_expiry_is_renewed_and_taken_back(log: icecore.Log) -> None:
+    await log.put("cart", 1)
+    await log.expire("cart", sliding=timedelta(hours=1))
+    before = await log.document("cart")
+    await log.touch("cart")
+    after = await log.document("cart")
+    assert before is not None and after is not None and before.expires_at is not None
+    assert after.expires_at is not None and after.expires_at > before.expires_at
+    await log.expire("cart", pinned=True)
+    pinned = await log.document("cart")
+    assert pinned is not None and (pinned.pinned, pinned.expires_at) == (True, None)
+    await log.expire("cart")
+    never = await log.document("cart")
+    assert never is not None and (never.pinned, never.expires_at, never.sliding) == (False, None, None)
+
+    await log.expire_log(sliding=timedelta(days=1))
+    state = await log.state()
+    assert state.sliding == timedelta(days=1) and state.expires_at is not None
+    await log.expire_log()
+    assert (await log.state()).expires_at is None
+
+
+async def test_an_expiry_is_one_thing(log: icecore.Log) -> None:
+    with pytest.raises(icecore.InvalidError, match="one of at, sliding and pinned"):
+        Changes().expire("a", at=datetime.now(UTC), pinned=True)
+    with pytest.raises(icecore.InvalidError, match="time zone"):
+        Changes().expire("a", at=datetime(2126, 1, 1))
+    with pytest.raises(ValueError, match="negative"):
+        Changes().expire("a", sliding=timedelta(seconds=-1))
+    with pytest.raises(icecore.InvalidError):
+        await log.commit(Changes().put("a", 1).expire("a", sliding=timedelta(days=999_999)))
+    assert await log.head() is None

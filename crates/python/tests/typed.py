@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
 import icecore
@@ -56,6 +56,7 @@ async def documents(log: icecore.Log) -> None:
     changes = icecore.Changes().put("a", 1).patch("a", 2).delete("a").event(icecore.Event("said", 1))
     changes.only_if_exists("n").only_if_absent("b").with_id("c-1").by("a").in_trace("t")
     assert_type(await log.commit(changes), icecore.Receipt | None)
+    changes.expire("a", sliding=timedelta(hours=1)).touch("a").expire_log(at=datetime.now(UTC))
     unmet = icecore.Changes().put("a", 1).only_if_new().only_if_log(1).only_if_document("n", 1)
     try:
         await log.commit(unmet)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from ._call import wait
@@ -142,6 +142,29 @@ class Log:
     ) -> Receipt:
         """Deletes a document, if it is there."""
         return _receipt(await wait(self._native.delete(key, id, actor, trace)))
+
+    async def expire(
+        self, key: str, *, at: datetime | None = None, sliding: timedelta | None = None, pinned: bool = False
+    ) -> Receipt:
+        """Says when a document is gone by itself: at a time, or so long after its last change or touch.
+
+        ``pinned`` keeps it, also when its log expires; nothing at all takes back what was said. It is absent the moment
+        that it is due. If there is no such document, that is a ConflictError. ``Changes().put(…).expire(…)`` says it in
+        the same commit as the value.
+        """
+        changes = Changes().only_if_exists(key).expire(key, at=at, sliding=sliding, pinned=pinned)
+        return _receipt(await self.commit(changes))
+
+    async def touch(self, key: str) -> Receipt:
+        """Renews a document whose expiry is sliding. If there is no such document, that is a ConflictError."""
+        return _receipt(await self.commit(Changes().only_if_exists(key).touch(key)))
+
+    async def expire_log(self, *, at: datetime | None = None, sliding: timedelta | None = None) -> Receipt:
+        """Says when the whole log is gone by itself, but for what is pinned; ``sliding`` counts from the last append.
+
+        A pass of maintenance then deletes it for good. Nothing at all takes back what was said.
+        """
+        return _receipt(await self.commit(Changes().expire_log(at=at, sliding=sliding)))
 
     async def state(self, at: int | datetime | None = None) -> State:
         """The documents as they are, behind a version, or as they were at a time."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from ._native import Document, NativeState
@@ -40,6 +40,16 @@ class State(Mapping[str, Any]):
     def at(self) -> datetime | None:
         """When its last commit was made."""
         return self._native.at
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """From when on the whole log is gone, if nothing is appended before; ``None`` if it stays."""
+        return self._native.expires_at
+
+    @property
+    def sliding(self) -> timedelta | None:
+        """How long after its last append the log is gone, if that was said of it."""
+        return self._native.sliding
 
     def document(self, key: str) -> Document | None:
         """A document, with the commit that changed it last."""
