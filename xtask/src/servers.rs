@@ -12,6 +12,7 @@ pub struct Servers {
     azurite: azurite::Server,
     gcs: gcs::Server,
     redis: redis::Server,
+    valkey: redis::Server,
     mongodb: mongodb::Server,
 }
 
@@ -24,6 +25,7 @@ impl Servers {
             azurite: azurite::Server::start()?,
             gcs: gcs::Server::start()?,
             redis: redis::Server::start(&[])?,
+            valkey: redis::Server::start_valkey(&[])?,
             mongodb: mongodb::Server::start_set()?,
         })
     }
@@ -33,6 +35,7 @@ impl Servers {
         println!("{}", postgres::sql(&self.postgres.url(), &["SELECT version()"])?);
         println!("MariaDB {}, for MySQL too", mariadb::sql(&self.mariadb.url(), &["SELECT VERSION()"])?);
         println!("Redis {}", redis::version()?);
+        println!("Valkey {}", redis::valkey_version()?);
         println!("MongoDB {}, as a replica set of one", mongodb::version()?);
         println!("moto {}, for S3 and DynamoDB", moto::version()?);
         println!("Azurite {}, for Azure", azurite::version()?);
@@ -41,7 +44,7 @@ impl Servers {
     }
 
     /// Where the tests find them.
-    pub fn variables(&self) -> [(String, String); 8] {
+    pub fn variables(&self) -> [(String, String); 9] {
         [
             ("postgres", self.postgres.url()),
             ("mariadb", self.mariadb.url()),
@@ -50,6 +53,7 @@ impl Servers {
             ("azure", self.azurite.url()),
             ("gcs", self.gcs.url()),
             ("redis", self.redis.url()),
+            ("valkey", self.valkey.url()),
             ("mongodb", self.mongodb.url()),
         ]
         .map(|(service, url)| (services::variable(service), url))

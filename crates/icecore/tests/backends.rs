@@ -65,7 +65,7 @@ const ABOUT: [(&str, &str, &str); 11] = [
     (
         "redis",
         "a real server, from Debian",
-        "With the feature `redis`. Redis 6 or later, or Valkey; here with `appendonly yes` and `appendfsync always`, without which less is declared: with `everysec` nothing survives the death of the server for sure. Refused unless `maxmemory-policy` is `noeviction`. Replication is asynchronous: a fail-over can lose what was acknowledged, and what is built on it is then refused as a gap; `wait=N` acknowledges when N replicas have it.",
+        "With the feature `redis`. Redis 6 or later, or Valkey; here with `appendonly yes` and `appendfsync always`, without which less is declared: with `everysec` nothing survives the death of the server for sure. Refused unless `maxmemory-policy` is `noeviction`. Replication is asynchronous: a fail-over can lose what was acknowledged, and what is built on it is then refused as a gap; `wait=N` acknowledges when N replicas have it, on their disks where the servers know `WAITAOF`. All cases also run on Valkey 9.1, a real server from a package of Python's, where that is tried; Sentinels and clusters are tried on Redis alone.",
     ),
     (
         "mongodb",

@@ -105,6 +105,15 @@ pub(crate) fn find(tool: &str) -> Option<PathBuf> {
     own.filter(|program| program.is_file()).or_else(|| on_path(tool.rsplit('/').next()?))
 }
 
+/// A program that a package of Python's has in it, which `cargo xtask test` puts into `target/tools`, or one of the same name on the path.
+pub(crate) fn find_packaged(program: &str) -> Option<PathBuf> {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/lib");
+    let pythons = fs::read_dir(tools).into_iter().flatten().flatten();
+    let own = pythons.map(|python| python.path().join("site-packages").join(program));
+    let own = own.into_iter().find(|program| program.is_file());
+    own.or_else(|| on_path(program.rsplit('/').next()?))
+}
+
 pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file())

@@ -1,16 +1,15 @@
 //! MongoDB: servers that last as long as a test, alone or as a replica set; and databases in one that lasts as long as a run.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::Result;
-use crate::http::{on_path, said};
+use crate::http::{find_packaged, said};
 use crate::kept::{Kept, PATIENCE, on_a_free_port};
 
 const INSTALL: &str = "MongoDB is not here: `cargo xtask test` installs it, or put mongod on the path";
@@ -22,11 +21,7 @@ const SET: &str = "rs0";
 /// # Errors
 /// If there is none.
 pub fn program() -> Result<PathBuf> {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/lib");
-    let pythons = fs::read_dir(tools).into_iter().flatten().flatten();
-    let own = pythons.map(|python| python.path().join("site-packages/fiftyone/db/bin/mongod"));
-    let own = own.into_iter().find(|program| program.is_file());
-    own.or_else(|| on_path("mongod")).ok_or_else(|| INSTALL.to_owned())
+    find_packaged("fiftyone/db/bin/mongod").ok_or_else(|| INSTALL.to_owned())
 }
 
 /// The server's version, such as `6.0.5`.

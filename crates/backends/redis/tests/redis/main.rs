@@ -1,4 +1,4 @@
-//! Redis: the contract on a real server, and this backend's own promises.
+//! Redis and Valkey: the contract on real servers, and this backend's own promises.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod cluster;
@@ -6,22 +6,21 @@ mod crashes;
 mod failover;
 mod faults;
 mod opening;
+mod valkey;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use icecore_conformance::Place;
 use icecore_log::{Backend, Result};
 use icecore_redis::{Access, Redis, RedisStore, Settings};
 use icecore_services::redis::Prefix;
 
 mod conformance {
-    use icecore_conformance::Place;
-
     use super::*;
 
     async fn open() -> Place<Prefix> {
-        let write = |prefix: &Prefix| open_at(prefix.url());
-        Place::open(prefix(), write).await.with_others(write)
+        place(prefix()).await
     }
 
     icecore_conformance::conformance_tests!(open);
@@ -30,6 +29,11 @@ mod conformance {
 /// Keys of the test's own, in the server of the run.
 fn prefix() -> Prefix {
     Prefix::new(&icecore_services::url("redis"))
+}
+
+async fn place(prefix: Prefix) -> Place<Prefix> {
+    let write = |prefix: &Prefix| open_at(prefix.url());
+    Place::open(prefix, write).await.with_others(write)
 }
 
 async fn store(url: &str) -> Result<RedisStore> {
