@@ -3,7 +3,7 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 
-use icecore_services::{azurite, mariadb, mongodb, moto, pgbouncer, postgres, redis};
+use icecore_services::{azurite, certificates, mariadb, mongodb, moto, pgbouncer, postgres, redis};
 
 use crate::run::{self, Outcome, command, succeed};
 use crate::{peers, penguiflow, wheel};
@@ -241,6 +241,10 @@ fn servers() -> Vec<Missing> {
     if ["redis-server", "redis-sentinel", "redis-cli"].iter().any(|name| redis::program(name).is_err()) {
         let install = from_debian("redis-server redis-sentinel");
         missing.push(Missing::outside("Redis, of which tests start servers of their own", install));
+    }
+    if certificates::program().is_err() {
+        let install = from_debian("openssl");
+        missing.push(Missing::outside("openssl, which makes certificates for tests", install));
     }
     if pgbouncer::program().is_err() {
         let install = from_debian("pgbouncer");

@@ -121,7 +121,11 @@ pub(crate) fn on_a_free_port<S>(
     started.map(|()| server)
 }
 
-pub(crate) fn free_port() -> Result<u16> {
+/// A port that nobody has at the moment.
+///
+/// # Errors
+/// If there is none.
+pub fn free_port() -> Result<u16> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
     listener.map(|address| address.port()).map_err(|error| format!("finding a free port: {error}"))
 }

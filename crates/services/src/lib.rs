@@ -11,6 +11,7 @@
 
 pub mod azurite;
 pub mod buckets;
+pub mod certificates;
 pub mod dynamodb;
 pub mod gcs;
 pub mod guard;

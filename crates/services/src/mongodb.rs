@@ -39,6 +39,7 @@ pub fn version() -> Result<String> {
 pub struct Server {
     kept: Kept,
     is_set: bool,
+    settings: Vec<String>,
 }
 
 impl Server {
@@ -47,7 +48,15 @@ impl Server {
     /// # Errors
     /// If MongoDB is not installed, or does not start; with what it said.
     pub fn start_alone() -> Result<Self> {
-        Self::start(false)
+        Self::start(false, &[])
+    }
+
+    /// As [`Self::start_alone`], with arguments such as `--auth` beside our own.
+    ///
+    /// # Errors
+    /// As [`Self::start_alone`].
+    pub fn start_alone_with(settings: &[&str]) -> Result<Self> {
+        Self::start(false, settings)
     }
 
     /// Starts one that is a replica set of its own, and waits until it takes writes.
@@ -55,14 +64,15 @@ impl Server {
     /// # Errors
     /// As [`Self::start_alone`].
     pub fn start_set() -> Result<Self> {
-        let server = Self::start(true)?;
+        let server = Self::start(true, &[])?;
         initiate(&[&server])?;
         server.until_primary()?;
         Ok(server)
     }
 
-    fn start(is_set: bool) -> Result<Self> {
-        let server = Self { kept: Kept::new("mongod")?, is_set };
+    fn start(is_set: bool, settings: &[&str]) -> Result<Self> {
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let server = Self { kept: Kept::new("mongod")?, is_set, settings };
         on_a_free_port(server, |server| &mut server.kept, Self::resume)
     }
 
@@ -97,7 +107,8 @@ impl Server {
             // Else a set's server takes 15 s to end.
             arguments.extend(["--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"]);
         }
-        let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
+        let arguments: Vec<String> =
+            arguments.into_iter().map(str::to_owned).chain(self.settings.iter().cloned()).collect();
         self.kept.run(&program()?, &arguments, "KILL", |kept| {
             ask(&address(kept), "admin", "ping", Value::Number(1)).is_ok()
         })
@@ -147,7 +158,7 @@ impl Set {
     /// # Errors
     /// As [`Server::start_alone`]; or if no primary is elected.
     pub fn start() -> Result<Self> {
-        let nodes = (0..3).map(|_| Server::start(true)).collect::<Result<Vec<_>>>()?;
+        let nodes = (0..3).map(|_| Server::start(true, &[])).collect::<Result<Vec<_>>>()?;
         initiate(&nodes.iter().collect::<Vec<_>>())?;
         let set = Self { nodes };
         set.primary()?;

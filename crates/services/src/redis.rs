@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::http::{find_packaged, on_path, said};
-use crate::kept::{Kept, PATIENCE, free_port, on_a_free_port};
+pub use crate::kept::free_port;
+use crate::kept::{Kept, PATIENCE, on_a_free_port};
 
 const INSTALL: &str = "Redis is not here: `cargo xtask test` installs it, or install the packages redis-server and redis-sentinel";
 /// Valkey's server: as a package of Python's has it, and what it is called on the path.

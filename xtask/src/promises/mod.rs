@@ -8,6 +8,7 @@ mod failover;
 mod layers;
 mod merges;
 mod mongodb;
+mod redis;
 mod retention;
 mod sessions;
 mod state;
@@ -18,6 +19,7 @@ use crate::mutants::Promise;
 /// In the order of the page.
 const ALL: &[&[Promise]] = &[
     storage::STORAGE,
+    redis::REDIS,
     mongodb::MONGODB,
     dynamodb::DYNAMODB,
     failover::FAILOVER,

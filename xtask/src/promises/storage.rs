@@ -18,11 +18,6 @@ const MYSQL_CONFIG: &str = "crates/backends/sql/src/mysql/config.rs";
 const MYSQL_FAULT: &str = "crates/backends/sql/src/mysql/fault.rs";
 const MYSQL_WIRE: &str = "crates/backends/sql/src/mysql/wire.rs";
 const POSTGRES: &str = "crates/backends/sql/src/postgres/mod.rs";
-const REDIS_CALL: &str = "crates/backends/redis/src/call.rs";
-const REDIS_CREATE: &str = "crates/backends/redis/src/create.rs";
-const REDIS_FAULT: &str = "crates/backends/redis/src/fault.rs";
-const REDIS_FOUND: &str = "crates/backends/redis/src/found.rs";
-const REDIS_SCRIPT: &str = "crates/backends/redis/src/script.rs";
 const POSTGRES_WIRE: &str = "crates/backends/sql/src/postgres/wire.rs";
 const POSTGRES_WRITER: &str = "crates/backends/sql/src/postgres/writer.rs";
 
@@ -460,94 +455,13 @@ pub const STORAGE: &[Promise] = &[
         replace: "  sql_big_selects = 1,",
     },
     Promise {
-        promise: "On Redis, a lost answer is unknown, and the same bytes decide.",
-        package: "icecore-redis",
-        test: "a_lost_answer_is_unknown_and_the_same_bytes_decide",
-        broken: "what was sent and not answered counts as not written",
-        file: REDIS_FAULT,
-        find: "if !in_doubt && !self.is_doubt() {",
-        replace: "if !in_doubt {",
-    },
-    Promise {
-        promise: "What is not there decides nothing while a request may be on its way to Redis.",
-        package: "icecore-redis",
-        test: "absent_decides_nothing_in_doubt",
-        broken: "what is missing or closed decides in doubt",
-        file: REDIS_CREATE,
-        find: "\"closed\" | \"gap\" if in_doubt => {",
-        replace: "\"closed\" | \"gap\" if in_doubt && count == 0 => {",
-    },
-    Promise {
-        promise: "On Redis, what follows a commit that a fail-over lost is refused.",
-        package: "icecore-redis",
-        test: "what_a_fail_over_lost_is_a_gap_and_no_slot_is_won_twice_on_one_history",
-        broken: "the predecessor is not looked at",
-        file: REDIS_SCRIPT,
-        find: "if head > 0 and (first ~= head + 1 or ARGV[2] ~= ends[3]) then",
-        replace: "if head > 0 and first <= head then",
-    },
-    Promise {
-        promise: "A Redis server that was demoted is neither read nor written.",
-        package: "icecore-redis",
-        test: "a_primary_that_was_demoted_is_neither_read_nor_written",
-        broken: "nobody asks for its role",
-        file: REDIS_CALL,
-        find: "let asks_role = pool.may_be_replica();",
-        replace: "let asks_role = pool.may_be_replica() && calls.is_empty();",
-    },
-    Promise {
-        promise: "With `wait`, a commit on Redis is won only when so many replicas have it.",
-        package: "icecore-redis",
-        test: "a_commit_that_waits_for_replicas_is_won_when_they_have_it",
-        broken: "whoever acknowledges is not counted",
-        file: REDIS_CALL,
-        find: "is_ok_and(|found| found >= count)",
-        replace: "is_ok_and(|found| found >= count.min(0))",
-    },
-    Promise {
-        promise: "With `wait` and servers that know `WAITAOF`, a commit is won only when so many replicas have it on their disks.",
-        package: "icecore-redis",
-        test: "a_commit_that_waits_for_disks_is_won_when_a_replica_has_it_on_its_own",
-        broken: "the server's own disk is enough",
-        file: REDIS_CALL,
-        find: "if own >= 1 && at_least(others, count))",
-        replace: "if own >= 1 && at_least(others, count.min(0)))",
-    },
-    Promise {
-        promise: "A replica that keeps nothing on its disk is not taken for one that does.",
-        package: "icecore-redis",
-        test: "a_replica_that_keeps_nothing_on_disk_is_declared_for_no_more_than_memory",
-        broken: "the memory of replicas is enough for what is declared",
-        file: "crates/backends/redis/src/store.rs",
-        find: "if let (Confirm::Disks(_), Durability::Disk) =",
-        replace: "if let (Confirm::Disks(_) | Confirm::Replicas(_), Durability::Disk) =",
-    },
-    Promise {
-        promise: "On Redis, nothing that was committed expires.",
-        package: "icecore-redis",
-        test: "nothing_that_was_committed_expires",
-        broken: "the term of the parts of a body is not lifted",
-        file: REDIS_SCRIPT,
-        find: "  redis.call('PERSIST', KEYS[key])\n",
-        replace: "",
-    },
-    Promise {
-        promise: "A Redis server that is full is trimmed all the same.",
-        package: "icecore-redis",
-        test: "a_full_server_refuses_before_anything_is_written_and_is_trimmed",
-        broken: "closing begins with a write that a full server refuses",
-        file: REDIS_SCRIPT,
-        find: "redis.call('HDEL', KEYS[1], '')\nredis.call('HSET', KEYS[1], 'n'",
-        replace: "redis.call('HSET', KEYS[1], 'n'",
-    },
-    Promise {
-        promise: "A Redis server that may delete commits by itself is refused.",
-        package: "icecore-redis",
-        test: "a_server_that_evicts_is_refused",
-        broken: "one policy of eviction is let pass",
-        file: REDIS_FOUND,
-        find: "Some(\"noeviction\") => Ok(()),",
-        replace: "Some(\"noeviction\" | \"allkeys-lru\") => Ok(()),",
+        promise: "`icecore doctor` says by which TLS an SQL server is connected, and a wrong password and another authority are told without a secret.",
+        package: "icecore-sql",
+        test: "secured::a_server_is_trusted_by_its_authority_and_a_user_by_the_password",
+        broken: "the protocol is not looked at",
+        file: "crates/backends/sql/src/server/config.rs",
+        find: "connection_facts(user, tls.unwrap_or(\"no\"),",
+        replace: "connection_facts(user, tls.filter(|_| false).unwrap_or(\"no\"),",
     },
     Promise {
         promise: "In a bucket, whether a commit was written is decided by what is read, and not by an answer that was lost.",

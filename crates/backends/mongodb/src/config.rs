@@ -6,7 +6,7 @@ use std::time::Duration;
 use icecore_log::grace::{Clocks, Moment};
 use icecore_log::{Error, ErrorKind, Result};
 use mongodb::options::{
-    ClientOptions, ConnectionString, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
+    ClientOptions, ConnectionString, ReadConcern, ReadPreference, SelectionCriteria, Tls, WriteConcern,
 };
 use percent_encoding::percent_decode_str;
 
@@ -117,6 +117,14 @@ impl Settings {
         concern.journal = Some(true);
         concern.w_timeout = Some(self.timeout);
         concern
+    }
+
+    /// Who is connected and how, for people.
+    pub(crate) fn facts(&self, options: &ClientOptions) -> Vec<(&'static str, String)> {
+        let user = options.credential.as_ref().and_then(|credential| credential.username.as_deref());
+        let tls = if matches!(options.tls, Some(Tls::Enabled(_))) { "yes" } else { "no" };
+        let connections_max = usize::try_from(self.connections_max).unwrap_or(usize::MAX);
+        icecore_remote::connection_facts(user.unwrap_or("none"), tls, connections_max, self.timeout)
     }
 
     pub(crate) async fn client(&self) -> Result<ClientOptions> {

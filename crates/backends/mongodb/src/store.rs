@@ -40,6 +40,8 @@ pub struct MongoDb {
     pub(crate) known: Known,
     access: Access,
     found: Found,
+    /// Who is connected and how.
+    connection: Vec<(&'static str, String)>,
 }
 
 impl MongoDb {
@@ -50,13 +52,15 @@ impl MongoDb {
     /// [`ErrorKind::NotFound`] if there is no store to be read; [`ErrorKind::Unavailable`] if no primary answers in [`Settings::timeout`].
     pub async fn open(settings: Settings, access: Access) -> Result<MongoStore> {
         let deadline = Instant::now() + settings.timeout;
-        let client = Client::with_options(settings.client().await?);
+        let options = settings.client().await?;
+        let connection = settings.facts(&options);
+        let client = Client::with_options(options);
         let client = client.map_err(|error| Fault::from(error).reading(OPENING))?;
         let found = Found::look(&client, deadline).await.map_err(|fault| fault.reading(OPENING))?;
         found.check()?;
         let place = Place::new(client, &settings, found.is_set());
         make(&place, access, deadline).await?;
-        Ok(Handle::new(Self { settings, place, known: Known::default(), access, found }))
+        Ok(Handle::new(Self { settings, place, known: Known::default(), access, found, connection }))
     }
 
     pub(crate) fn deadline(&self) -> Instant {
@@ -196,7 +200,8 @@ impl Remote for MongoDb {
     }
 
     async fn examine(&self, depth: Depth) -> Result<Examination> {
-        examine::examine(self, self.found.facts(), depth).await
+        let connection = self.connection.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        examine::examine(self, self.found.facts().into_iter().chain(connection).collect(), depth).await
     }
 
     async fn end(&self, _: Instant) {

@@ -195,6 +195,13 @@ impl Settings {
         self.tls.as_mut().ok_or_else(|| invalid(format!("{name} is of rediss://, which is with TLS")))
     }
 
+    /// Who is connected and how, for people.
+    pub(crate) fn facts(&self) -> Vec<(&'static str, String)> {
+        let user = self.login.user.as_deref().unwrap_or("default");
+        let tls = if self.tls.is_some() { "yes" } else { "no" };
+        icecore_remote::connection_facts(user, tls, self.connections_max, self.timeout)
+    }
+
     /// What connects to a server.
     pub(crate) fn client(&self, address: &Address, login: &Login) -> Result<Client> {
         let (host, port) = (address.host.clone(), address.port);

@@ -36,6 +36,7 @@ pub(crate) async fn examine(inner: &Redis, depth: Depth) -> Result<Examination> 
         ("acknowledged", inner.acknowledged().to_owned()),
         ("conditional_writes", "hold: a script decides".to_owned()),
     ];
+    let facts = inner.settings.facts().into_iter().chain(facts);
     examination.facts.extend(facts.map(|(name, value)| (name.to_owned(), value)));
     if depth == Depth::Quick {
         return Ok(examination);

@@ -121,6 +121,22 @@ pub trait Remote: fmt::Debug + Send + Sync + 'static {
     }
 }
 
+/// Who is connected and how, in the words that all systems share, for who examines a store. `tls`: the protocol if it is known, or whether
+/// there is any.
+pub fn connection_facts(
+    user: &str,
+    tls: &str,
+    connections_max: usize,
+    timeout: Duration,
+) -> Vec<(&'static str, String)> {
+    vec![
+        ("user", user.to_owned()),
+        ("tls", tls.to_owned()),
+        ("connections_max", connections_max.to_string()),
+        ("timeout_ms", timeout.as_millis().to_string()),
+    ]
+}
+
 /// A [`Backend`] in a system of its own.
 #[derive(Debug)]
 pub struct Handle<R> {

@@ -5,6 +5,7 @@ mod failover;
 mod faults;
 mod group;
 mod opening;
+mod secured;
 
 use std::sync::Arc;
 use std::time::Duration;

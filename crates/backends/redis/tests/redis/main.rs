@@ -6,6 +6,7 @@ mod crashes;
 mod failover;
 mod faults;
 mod opening;
+mod secured;
 mod valkey;
 
 use std::sync::Arc;

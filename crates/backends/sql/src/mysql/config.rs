@@ -112,6 +112,8 @@ SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, {mode}",
 
 /// The smallest `max_allowed_packet` that takes a part of a blob, and what is beside it.
 const PACKET_MIN: usize = 2 * PART_BYTES;
+/// What of the session's status is not about the server.
+const TLS: &str = "Ssl_version";
 /// What of a packet is not for a commit's bytes.
 const PACKET_REST: usize = 64 << 10;
 
@@ -179,6 +181,11 @@ impl Found {
         }
     }
 
+    /// The protocol by which the connection is encrypted, if it is.
+    pub fn tls(&self) -> Option<&str> {
+        Some(self.get(TLS)).filter(|version| !version.is_empty())
+    }
+
     fn packet(&self) -> usize {
         self.get("max_allowed_packet").parse().unwrap_or(0)
     }
@@ -191,7 +198,8 @@ impl Found {
 
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut said: Vec<_> = self.said.iter().filter(|(name, _)| !name.starts_with("version")).collect();
+        let mut said: Vec<_> =
+            self.said.iter().filter(|(name, _)| !name.starts_with("version") && *name != TLS).collect();
         said.sort_unstable();
         let said: Vec<String> = said.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         f.write_str(&said.join(" "))
@@ -200,7 +208,7 @@ impl fmt::Display for Found {
 
 pub(super) async fn probe(session: &mut Session<MySql>) -> Done<Found> {
     let mut said = HashMap::new();
-    for sql in [wire::VARIABLES, wire::STATUS] {
+    for sql in [wire::VARIABLES, wire::STATUS, wire::TLS] {
         for row in session.look(query(sql)).await? {
             said.insert(row.text(0)?, row.text(1)?);
         }

@@ -72,12 +72,13 @@ impl MySql {
         let prepared = Self::prepare(&settings, access, deadline).await;
         let (pool, found) =
             prepared.map_err(|fault: Fault| fault.told(OPENING).with("host", connect.get_host()))?;
-        let facts = vec![
+        let mut facts = settings.bounds.facts(connect.get_username(), found.tls());
+        facts.extend([
             ("host", format!("{}:{}", connect.get_host(), connect.get_port())),
             ("database", connect.get_database().unwrap_or_default().to_owned()),
             ("durability_found", found.to_string()),
             ("conditional_writes", "hold: a primary key decides".to_owned()),
-        ];
+        ]);
         Ok(Server::handle(pool, settings.bounds, access, found.durability(), facts))
     }
 

@@ -59,6 +59,8 @@ SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version', 'version_comment', 'rea
   'max_allowed_packet', 'rpl_semi_sync_master_enabled', 'rpl_semi_sync_source_enabled', 'wsrep_on')";
 pub(super) const STATUS: &str = "SHOW GLOBAL STATUS WHERE Variable_name = 'Innodb_redo_log_enabled'";
 
+pub(super) const TLS: &str = "SHOW SESSION STATUS WHERE Variable_name = 'Ssl_version'";
+
 /// The head of the log in `l`; `$LOCK` is nothing, or what locks it.
 const HEAD: &str = "LEFT JOIN icecore_commits h ON h.log = l.id AND h.version = (
   SELECT c.version FROM icecore_commits c FORCE INDEX (PRIMARY) WHERE c.log = l.id ORDER BY c.version DESC LIMIT 1$LOCK)";

@@ -165,6 +165,8 @@ pub(super) struct Found {
     pub started: Option<String>,
     /// Who follows it, and whether a commit waits for them.
     pub standbys: Option<String>,
+    /// The protocol by which the connection is encrypted, if it is; of a pooler's own, where one is in between.
+    pub tls: Option<String>,
 }
 
 impl Found {
@@ -182,6 +184,7 @@ impl Found {
             timeline: timeline.and_then(|digits| u32::from_str_radix(&digits, 16).ok()),
             started: get(row, 8)?,
             standbys: get(row, 9)?,
+            tls: get(row, 10)?,
         })
     }
 
@@ -308,6 +311,7 @@ impl Found {
             timeline: None,
             started: None,
             standbys: None,
+            tls: None,
         }
     }
 }

@@ -142,13 +142,15 @@ impl Postgres {
         let (pool, durability) = Self::prepare(&settings, access, &primary, &found, deadline)
             .await
             .map_err(|fault| facts(fault, &settings))?;
-        let facts = vec![
+        let user = settings.connect.first().map_or("", PgConnectOptions::get_username);
+        let mut facts = settings.bounds.facts(user, found.tls.as_deref());
+        facts.extend([
             ("host", settings.hosts()),
             ("database", settings.database().to_owned()),
             ("schema", settings.schema.clone()),
             ("pgbouncer", settings.pgbouncer.to_string()),
             ("conditional_writes", "hold: a primary key decides".to_owned()),
-        ];
+        ]);
         Ok(Server::handle(pool, settings.bounds, access, durability, facts))
     }
 

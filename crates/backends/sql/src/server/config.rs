@@ -34,6 +34,11 @@ impl Default for Bounds {
 }
 
 impl Bounds {
+    /// Who is connected and how, for people. `tls`: the protocol, if there is one.
+    pub(crate) fn facts(&self, user: &str, tls: Option<&str>) -> Vec<(&'static str, String)> {
+        icecore_remote::connection_facts(user, tls.unwrap_or("no"), self.connections_max, self.timeout)
+    }
+
     /// Takes over an option of a URL; `false` if it is none of these.
     pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<bool> {
         match name {

@@ -7,12 +7,15 @@ mod crashes;
 mod network;
 mod opening;
 mod races;
+#[path = "../shared/secured.rs"]
+mod secured;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use icecore_log::{Backend, Result};
-use icecore_services::mariadb::{Database, Server, sql};
+use icecore_services::certificates::Certificates;
+use icecore_services::mariadb::{Database, Server, encoded, sql};
 use icecore_services::proxy::{Flow, Proxy, Way};
 use icecore_sql::mysql::{Access, Settings};
 use icecore_sql::{MySql, MySqlStore as Store};
@@ -91,4 +94,23 @@ fn cut_connections(url: &str) {
         // It may have ended.
         let _ = sql(url, &[&format!("KILL {id}")]);
     }
+}
+
+/// A server with a certificate, which takes connections without encryption too; and the URL with a password, by whom the server is trusted.
+fn secured_server(certificates: &Certificates) -> (Server, impl Fn(&str, Option<&str>) -> String) {
+    let files = [
+        format!("ssl-ca={}", certificates.authority()),
+        format!("ssl-cert={}", certificates.server()),
+        format!("ssl-key={}", certificates.key()),
+    ];
+    let server = Server::start(&files.each_ref().map(String::as_str)).unwrap();
+    let place = server.url().rsplit_once('@').unwrap().1.to_owned();
+    let named = move |password: &str, authority: Option<&str>| {
+        let tls = authority.map_or_else(
+            || "ssl-mode=DISABLED".to_owned(),
+            |authority| format!("ssl-mode=VERIFY_IDENTITY&ssl-ca={authority}"),
+        );
+        format!("mysql://root:{}@{place}?timeout_ms=4000&{tls}", encoded(password))
+    };
+    (server, named)
 }

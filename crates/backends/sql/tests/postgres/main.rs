@@ -9,13 +9,16 @@ mod network;
 mod opening;
 mod pooled;
 mod races;
+#[path = "../shared/secured.rs"]
+mod secured;
 mod standbys;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use icecore_log::{Backend, Result};
-use icecore_services::postgres::{Database, Server, sql};
+use icecore_services::certificates::Certificates;
+use icecore_services::postgres::{Database, PASSWORD, SECURED, Server, sql};
 use icecore_services::proxy::{Flow, Proxy, Way};
 use icecore_sql::postgres::{Access, Settings};
 use icecore_sql::{Postgres, PostgresStore as Store};
@@ -88,4 +91,27 @@ fn at_the_commit(proxy: &Proxy, way: Way, flow: Flow) {
 fn cut_connections(url: &str) {
     let cut = "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
     assert_eq!(sql(url, &[cut]).unwrap(), "t");
+}
+
+/// A server with a certificate, which takes connections without encryption too; and the URL with a password, by whom the server is trusted.
+fn secured_server(certificates: &Certificates) -> (Server, impl Fn(&str, Option<&str>) -> String) {
+    let files = [
+        "ssl=on".to_owned(),
+        format!("ssl_cert_file={}", certificates.server()),
+        format!("ssl_key_file={}", certificates.key()),
+    ];
+    let server = Server::start(&files.each_ref().map(String::as_str)).unwrap();
+    let role = format!("CREATE ROLE {SECURED} LOGIN PASSWORD '{PASSWORD}'");
+    sql(&server.url(), &[&role, &format!("GRANT CREATE ON DATABASE postgres TO {SECURED}")]).unwrap();
+    let url = server.url();
+    let named = move |password: &str, authority: Option<&str>| {
+        let password: String = password.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let tls = authority.map_or_else(
+            || "sslmode=disable".to_owned(),
+            |authority| format!("sslmode=verify-full&sslrootcert={authority}"),
+        );
+        let url = url.replace("postgres@", &format!("{SECURED}:{password}@"));
+        format!("{url}?timeout_ms=4000&{tls}")
+    };
+    (server, named)
 }
