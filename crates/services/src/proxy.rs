@@ -1,4 +1,4 @@
-//! A network that fails on command: a proxy between a client and a server, which holds, loses or cuts what passes through it.
+//! A network that fails on command: a proxy between a client and a server, which holds, loses, cuts or changes what passes through it.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -53,12 +53,39 @@ struct Inner {
     ends: Vec<TcpStream>,
     /// What becomes of what arrives from the first request on that holds these bytes.
     later: Option<(Vec<u8>, Way, Flow)>,
+    /// What becomes of one exchange.
+    swap: Option<Swap>,
     /// What was held and lost, each way.
     stopped: [usize; 2],
     is_over: bool,
 }
 
+/// An exchange that goes otherwise: of the first request that holds a text.
+#[derive(Debug)]
+struct Swap {
+    text: Vec<u8>,
+    /// What the server gets in its place; the request itself if `None`.
+    request: Option<Vec<u8>>,
+    /// What the client gets, whatever the server says.
+    answer: Vec<u8>,
+}
+
+/// The answer that the client of a connection gets in the place of the next one.
+type Pending = Arc<Mutex<Option<Vec<u8>>>>;
+
 impl State {
+    /// What goes on in the place of what arrived, if not that itself.
+    fn swapped(&self, way: Way, arrived: &[u8], pending: &Pending) -> Option<Vec<u8>> {
+        let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if way == Way::Answers {
+            return pending.take();
+        }
+        let is_it = |swap: &mut Swap| holds(arrived, &swap.text);
+        let swap = self.lock().swap.take_if(is_it)?;
+        *pending = Some(swap.answer);
+        swap.request
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -114,6 +141,17 @@ impl Proxy {
         let mut inner = self.state.lock();
         inner.stopped[way as usize] = 0;
         inner.later = Some((text.as_bytes().to_vec(), way, flow));
+    }
+
+    /// The next request that holds this text is answered with these bytes once the server has answered it, or what it gets in its place.
+    pub fn swap(&self, text: &str, request: Option<&[u8]>, answer: &[u8]) {
+        let (request, answer) = (request.map(<[u8]>::to_vec), answer.to_vec());
+        self.state.lock().swap = Some(Swap { text: text.as_bytes().to_vec(), request, answer });
+    }
+
+    /// Whether nothing is left that [`Self::swap`] waits for.
+    pub fn has_swapped(&self) -> bool {
+        self.state.lock().swap.is_none()
     }
 
     /// Cuts every connection, and refuses new ones until [`Self::up`].
@@ -181,19 +219,26 @@ fn connect(state: &Arc<State>, client: TcpStream) {
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     state.lock().ends.extend([client_end, server_end]);
     let (requests, answers) = (Arc::clone(state), Arc::clone(state));
-    thread::spawn(move || pump(&requests, Way::Requests, from_client, to_server));
-    thread::spawn(move || pump(&answers, Way::Answers, server, client));
+    let asked = Pending::default();
+    let pending = Arc::clone(&asked);
+    thread::spawn(move || pump(&requests, Way::Requests, from_client, to_server, &pending));
+    thread::spawn(move || pump(&answers, Way::Answers, server, client, &asked));
 }
 
-fn pump(state: &State, way: Way, mut from: TcpStream, mut to: TcpStream) {
+fn holds(bytes: &[u8], text: &[u8]) -> bool {
+    bytes.windows(text.len()).any(|window| window == text)
+}
+
+fn pump(state: &State, way: Way, mut from: TcpStream, mut to: TcpStream, pending: &Pending) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count) = from.read(&mut buffer) {
         let is_end = count == 0;
-        let mut inner = state.lock();
         let arrived = &buffer[..count];
-        if let Some((_, later, flow)) = inner.later.take_if(|(text, ..)| {
-            way == Way::Requests && arrived.windows(text.len()).any(|window| window == text)
-        }) {
+        let swapped = if is_end { None } else { state.swapped(way, arrived, pending) };
+        let mut inner = state.lock();
+        if let Some((_, later, flow)) =
+            inner.later.take_if(|(text, ..)| way == Way::Requests && holds(arrived, text))
+        {
             *inner.flow(later) = flow;
         }
         let mut is_counted = false;
@@ -214,7 +259,7 @@ fn pump(state: &State, way: Way, mut from: TcpStream, mut to: TcpStream) {
         if is_end {
             break;
         }
-        if flow == Flow::Pass && to.write_all(&buffer[..count]).is_err() {
+        if flow == Flow::Pass && to.write_all(swapped.as_deref().unwrap_or(arrived)).is_err() {
             break;
         }
     }

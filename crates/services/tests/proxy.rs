@@ -67,3 +67,15 @@ fn what_is_cut_ends_and_nobody_gets_in_until_it_is_up() {
     stream.get_mut().write_all(b"again\n").unwrap();
     assert_eq!(line(&mut stream), "again\n");
 }
+
+#[test]
+fn one_exchange_goes_otherwise_and_the_next_as_it_is() {
+    let proxy = Proxy::start(&echo()).unwrap();
+    let mut stream = BufReader::new(TcpStream::connect(proxy.address()).unwrap());
+    proxy.swap("COMMIT", Some(b"ROLLBACK\n"), b"no\n");
+    for (request, answer) in [("BEGIN\n", "BEGIN\n"), ("COMMIT\n", "no\n"), ("COMMIT\n", "COMMIT\n")] {
+        assert_eq!(proxy.has_swapped(), request == answer && request == "COMMIT\n");
+        stream.get_mut().write_all(request.as_bytes()).unwrap();
+        assert_eq!(line(&mut stream), answer);
+    }
+}

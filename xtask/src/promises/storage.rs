@@ -455,6 +455,15 @@ pub const STORAGE: &[Promise] = &[
         replace: "  sql_big_selects = 1,",
     },
     Promise {
+        promise: "An error that MySQL answers to a COMMIT, whichever it is, is neither a failure nor a success before the slot was looked at.",
+        package: "icecore-sql",
+        test: "an_error_at_a_commit_says_nothing_of_what_became_of_it",
+        broken: "an error at a COMMIT is taken for what it is elsewhere",
+        file: MYSQL_FAULT,
+        find: "if stage == Stage::Committing {",
+        replace: "if stage == Stage::Committing && number == 1180 {",
+    },
+    Promise {
         promise: "`icecore doctor` says by which TLS an SQL server is connected, and a wrong password and another authority are told without a secret.",
         package: "icecore-sql",
         test: "secured::a_server_is_trusted_by_its_authority_and_a_user_by_the_password",

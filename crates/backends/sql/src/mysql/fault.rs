@@ -94,7 +94,7 @@ fn meaning(error: &sqlx::Error, number: Option<u16>, stage: Stage) -> (Meaning, 
 mod tests {
     use super::*;
 
-    /// No test has a server that answers a COMMIT with each of these.
+    /// Those that a test with a server does not have answered to a COMMIT (`tests/mysql/commits.rs`), too.
     #[test]
     fn whatever_a_commit_is_answered_with_is_in_doubt() {
         let error = sqlx::Error::PoolTimedOut;

@@ -1,6 +1,7 @@
 //! MySQL and MariaDB: the contract on a real MariaDB, and this backend's own promises.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod commits;
 #[path = "../shared/crashes.rs"]
 mod crashes;
 #[path = "../shared/network.rs"]
