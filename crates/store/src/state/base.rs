@@ -165,11 +165,14 @@ fn too_large(error: Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use icecore_log::Timestamp;
 
     use super::*;
     use crate::snapshot::{Content, Place};
-    use crate::state::Document;
+    use crate::state::expiry::Life;
+    use crate::state::{Document, Expiry};
 
     /// Of two documents: one that was put in commit 2 and changed in 7, and a long one, which has an event of its own.
     fn state() -> State {
@@ -194,17 +197,52 @@ mod tests {
         state
     }
 
-    #[test]
-    fn a_base_is_written_to_its_golden_bytes_and_read_from_them() {
-        let entry = entry(&state(), Timestamp(5));
+    /// The first two events of a base are those of the file: what it says, a line, and its first documents.
+    fn check_golden(entry: &Entry, name: &str) {
         let mut bytes = format!("{}\n", String::from_utf8_lossy(&entry.events[0].data)).into_bytes();
         bytes.extend_from_slice(&entry.events[1].data);
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/base.bin");
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
         if std::env::var_os("ICECORE_BLESS").is_some() {
             std::fs::write(&path, &bytes).unwrap();
         }
-
         assert_eq!(bytes, std::fs::read(path).unwrap());
+    }
+
+    /// The bytes of the other have none of this: what does not expire costs nothing.
+    #[test]
+    fn a_base_of_what_expires_is_written_to_its_golden_bytes_and_read_from_them() {
+        let mut state = State::before(Version(10));
+        let sliding = Expiry::Sliding(Duration::from_secs(1_800));
+        state.life = Life { expiry: Some(sliding), used: Timestamp(77), floor: Version(5) };
+        let expiries =
+            [("at", Expiry::At(Timestamp(1_000))), ("pinned", Expiry::Pinned), ("sliding", sliding)];
+        for ((key, expiry), number) in expiries.into_iter().zip(6..) {
+            let (version, json) = (Version(number), number.to_string().into());
+            let place = Place { version: number, index: 0 };
+            let content = Content::Value {
+                json,
+                version,
+                at: Timestamp(900),
+                place,
+                expiry: Some(expiry),
+                is_anew: false,
+            };
+            state.take_in(Record { key: key.into(), content });
+        }
+
+        let entry = entry(&state, Timestamp(5));
+
+        check_golden(&entry, "base-expiry.bin");
+        let mut read = State::before(Version(10));
+        begin(&mut read, Version(10), std::slice::from_ref(&entry), |_| true).unwrap();
+        assert!(read == state);
+        assert_eq!(read.life, state.life);
+    }
+
+    #[test]
+    fn a_base_is_written_to_its_golden_bytes_and_read_from_them() {
+        let entry = entry(&state(), Timestamp(5));
+        check_golden(&entry, "base.bin");
         assert_eq!(entry.events.len(), 3);
         let mut read = State::before(Version(10));
         begin(&mut read, Version(10), std::slice::from_ref(&entry), |_| true).unwrap();

@@ -308,3 +308,50 @@ impl State {
         self.life.due()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_expiry_is_written_to_its_golden_bytes_and_read_from_them() {
+        let (at, sliding) =
+            (Expiry::At(Timestamp(1_767_225_600_000_000_001)), Expiry::Sliding(Duration::from_secs(1_800)));
+        let changes = Changes::new()
+            .expire("at", at)
+            .expire("slides/ü", sliding)
+            .expire("pinned", Expiry::Pinned)
+            .expire("never", None)
+            .touch("slides/ü")
+            .expire_log(at)
+            .expire_log(sliding)
+            .expire_log(None)
+            .push(base::removed(3, Timestamp(5)));
+        let events = changes.entry().events;
+        let line = |event: &Event| {
+            let data = String::from_utf8_lossy(&event.data);
+            format!("{}\n", serde_json::json!({"kind": event.kind, "meta": event.meta, "data": data}))
+        };
+        let lines: String = events.iter().map(line).collect();
+
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/expiry.ndjson");
+        if std::env::var_os("ICECORE_BLESS").is_some() {
+            std::fs::write(&path, &lines).unwrap();
+        }
+        assert_eq!(lines, std::fs::read_to_string(path).unwrap());
+        let read: Vec<_> = events
+            .iter()
+            .filter(|event| is_about(event))
+            .map(|event| of_json(&event.data).unwrap())
+            .collect();
+        let (documents, logs) =
+            ([Some(at), Some(sliding), Some(Expiry::Pinned), None], [Some(at), Some(sliding), None]);
+        assert_eq!(read, [&documents[..], &logs[..]].concat());
+        assert_eq!(
+            base::was_last_used(&Entry { id: None, events: events[8..].to_vec() }),
+            Some(Timestamp(5))
+        );
+    }
+}
