@@ -21,7 +21,7 @@ use crate::time;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "An artifact is content of a session: a file, a picture, a large text. Its id is a namespace and the beginning of the content's hash.\n\nExamples:\n  icecore artifact put acme report.pdf --session s-1\n  icecore artifact list acme --session s-1\n  icecore artifact get acme art_2cf24dba5fb0 --to copy.pdf"
+    after_help = "An artifact is content of a session: a file, a picture, a large text. Its id is a namespace and the beginning of the content's hash. The tenant may be named in ICECORE_TENANT.\n\nExamples:\n  icecore artifact put --tenant acme report.pdf --session s-1\n  icecore artifact list --tenant acme --session s-1\n  icecore artifact get --tenant acme art_2cf24dba5fb0 --to copy.pdf"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -33,6 +33,7 @@ pub enum Command {
     /// Show a tenant's artifacts, or those of a session
     List {
         /// The tenant
+        #[arg(long, env = "ICECORE_TENANT", hide_env_values = true)]
         tenant: String,
         /// Of this session
         #[arg(long)]
@@ -55,6 +56,7 @@ pub enum Command {
     /// Delete what has expired, and what killed processes left
     Sweep {
         /// Of this tenant; by default of all that have artifacts
+        #[arg(long)]
         tenant: Option<String>,
     },
 }
@@ -62,6 +64,7 @@ pub enum Command {
 #[derive(Debug, clap::Args)]
 pub struct Which {
     /// The tenant
+    #[arg(long, env = "ICECORE_TENANT", hide_env_values = true)]
     tenant: String,
     /// Its id
     id: String,
@@ -73,6 +76,7 @@ pub struct Which {
 #[derive(Debug, clap::Args)]
 pub struct PutArgs {
     /// The tenant
+    #[arg(long, env = "ICECORE_TENANT", hide_env_values = true)]
     tenant: String,
     /// The file
     file: PathBuf,

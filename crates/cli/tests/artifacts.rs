@@ -8,8 +8,9 @@ use support::*;
 
 /// Stores a file, and says under which id.
 fn put(place: &Place, file: &str, session: &str) -> Value {
-    let ran =
-        place.json(&["artifact", "put", "acme", file, "--session", session, "--mime-type", "x/y"]).done();
+    let ran = place
+        .json(&["artifact", "put", "--tenant", "acme", file, "--session", session, "--mime-type", "x/y"])
+        .done();
     ran.json().remove(0)
 }
 
@@ -21,37 +22,51 @@ fn what_is_put_is_listed_and_comes_back() {
         let stored = put(&place, "a.bin", "s-1");
         let id = stored["id"].as_str().unwrap();
         assert_eq!(
-            place.run(&["artifact", "put", "acme", "a.bin", "--session", "s-1"]).done().stdout.trim(),
+            place
+                .run(&["artifact", "put", "--tenant", "acme", "a.bin", "--session", "s-1"])
+                .done()
+                .stdout
+                .trim(),
             id
         );
         place
-            .run_with(&["artifact", "put", "acme", "-", "--session", "s-2", "--namespace", "a.b"], "text")
+            .run_with(
+                &["artifact", "put", "--tenant", "acme", "-", "--session", "s-2", "--namespace", "a.b"],
+                "text",
+            )
             .done();
 
-        let listed = place.json(&["artifact", "list", "acme"]).done().json();
+        let listed = place.json(&["artifact", "list", "--tenant", "acme"]).done().json();
         assert_eq!(listed.len(), 2);
         assert_eq!(listed[0], stored);
         assert_eq!((&stored["filename"], &stored["mime_type"]), (&"a.bin".into(), &"x/y".into()));
         assert_eq!((&stored["bytes"], &stored["expires_at"]), (&9_000_000.into(), &Value::Null));
-        assert_eq!(place.json(&["artifact", "list", "acme", "--session", "s-2"]).done().json(), listed[1..]);
-        let table = place.run(&["artifact", "list", "acme"]).done().stdout;
+        assert_eq!(
+            place.json(&["artifact", "list", "--tenant", "acme", "--session", "s-2"]).done().json(),
+            listed[1..]
+        );
+        let table = place.run(&["artifact", "list", "--tenant", "acme"]).done().stdout;
         assert!(table.contains(id) && table.contains("a.bin") && table.contains("never"), "{table}");
-        assert_eq!(place.json(&["artifact", "show", "acme", id]).done().json()[0], stored);
+        assert_eq!(place.json(&["artifact", "show", "--tenant", "acme", id]).done().json()[0], stored);
 
         let text = listed[1]["id"].as_str().unwrap();
         assert!(text.starts_with("a_b_"), "{text}");
-        assert_eq!(place.run(&["artifact", "get", "acme", text]).done().stdout, "text");
-        place.run(&["artifact", "get", "acme", id, "--to", "b.bin"]).done();
+        assert_eq!(place.run(&["artifact", "get", "--tenant", "acme", text]).done().stdout, "text");
+        place.run(&["artifact", "get", "--tenant", "acme", id, "--to", "b.bin"]).done();
         assert_eq!(std::fs::read(place.path("b.bin")).unwrap(), content);
-        let told = place.json(&["artifact", "get", "acme", id, "--to", "b.bin"]).done().json();
+        let told = place.json(&["artifact", "get", "--tenant", "acme", id, "--to", "b.bin"]).done().json();
         assert_eq!(told[0], stored);
 
-        place.run(&["artifact", "get", "acme", id, "--session", "s-2"]).failed(4, "There is none");
-        place.run(&["artifact", "get", "other", id]).failed(4, "There is none");
-        place.run(&["artifact", "delete", "acme", id]).done();
-        place.run(&["artifact", "delete", "acme", id]).failed(4, "There is none");
-        assert_eq!(place.json(&["artifact", "list", "acme"]).done().json().len(), 1);
-        place.run(&["artifact", "put", "acme", "nowhere", "--session", "s-1"]).failed(4, "nowhere");
+        place
+            .run(&["artifact", "get", "--tenant", "acme", id, "--session", "s-2"])
+            .failed(4, "There is none");
+        place.run(&["artifact", "get", "--tenant", "other", id]).failed(4, "There is none");
+        place.run(&["artifact", "delete", "--tenant", "acme", id]).done();
+        place.run(&["artifact", "delete", "--tenant", "acme", id]).failed(4, "There is none");
+        assert_eq!(place.json(&["artifact", "list", "--tenant", "acme"]).done().json().len(), 1);
+        place
+            .run(&["artifact", "put", "--tenant", "acme", "nowhere", "--session", "s-1"])
+            .failed(4, "nowhere");
     }
 }
 
@@ -72,13 +87,15 @@ fn what_is_damaged_stands_nowhere_and_a_copy_brings_it_back() {
 
     place.write("b.bin", "before");
     place
-        .run(&["artifact", "get", "acme", id, "--to", "b.bin"])
+        .run(&["artifact", "get", "--tenant", "acme", id, "--to", "b.bin"])
         .failed(20, "A part of its content is missing");
     assert_eq!(place.read("b.bin"), "before");
     let left = std::fs::read_dir(place.path(".")).unwrap().count();
     assert_eq!(left, 4, "the store, the copy, and two files");
 
-    place.run(&["--store", "sqlite:copy.db", "artifact", "get", "acme", id, "--to", "b.bin"]).done();
+    place
+        .run(&["--store", "sqlite:copy.db", "artifact", "get", "--tenant", "acme", id, "--to", "b.bin"])
+        .done();
     assert_eq!(std::fs::read(place.path("b.bin")).unwrap(), vec![7; 5_000_000]);
 }
 
@@ -86,16 +103,22 @@ fn what_is_damaged_stands_nowhere_and_a_copy_brings_it_back() {
 fn what_has_expired_is_absent_and_maintenance_deletes_it() {
     let place = Place::file();
     place.write("a.bin", "a");
-    let put = ["artifact", "put", "acme", "a.bin", "--session", "s-1", "--ttl"];
+    let put = ["artifact", "put", "--tenant", "acme", "a.bin", "--session", "s-1", "--ttl"];
     place.run(&[&put[..], &["1d", "--namespace", "stays"]].concat()).done();
     let id = place.run(&[&put[..], &["0s"]].concat()).done().stdout;
     std::thread::sleep(std::time::Duration::from_millis(2));
 
-    place.run(&["artifact", "get", "acme", id.trim()]).failed(4, "There is none");
+    place.run(&["artifact", "get", "--tenant", "acme", id.trim()]).failed(4, "There is none");
     let done = place.json(&["maintain", "--once"]).done().json();
     assert_eq!((&done[0]["artifacts"]["expired"], &done[0]["artifacts"]["bytes"]), (&1.into(), &1.into()));
     let swept = place.json(&["artifact", "sweep"]).done().json();
     assert_eq!((&swept[0]["sessions"], &swept[0]["expired"]), (&1.into(), &0.into()));
-    assert!(place.run(&["artifact", "sweep", "acme"]).done().stdout.starts_with("sessions 1: 0 artifacts"));
-    assert_eq!(place.json(&["artifact", "list", "acme"]).done().json().len(), 1);
+    assert!(
+        place
+            .run(&["artifact", "sweep", "--tenant", "acme"])
+            .done()
+            .stdout
+            .starts_with("sessions 1: 0 artifacts")
+    );
+    assert_eq!(place.json(&["artifact", "list", "--tenant", "acme"]).done().json().len(), 1);
 }
