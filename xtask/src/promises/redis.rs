@@ -110,4 +110,13 @@ pub const REDIS: &[Promise] = &[
         find: "Some(\"noeviction\") => Ok(()),",
         replace: "Some(\"noeviction\" | \"allkeys-lru\") => Ok(()),",
     },
+    Promise {
+        promise: "What is acknowledged while a slot of a Redis cluster moves to another node is there when it has moved, and the writer goes on.",
+        package: "icecore-redis",
+        test: "what_is_acknowledged_while_a_slot_moves_is_there_when_it_has_moved",
+        broken: "nobody asks again where a slot is",
+        file: FAULT,
+        find: "\"READONLY\" | \"MOVED\" | \"ASK\" => {",
+        replace: "\"READONLY\" => {",
+    },
 ];
