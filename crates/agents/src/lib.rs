@@ -8,6 +8,7 @@
 //! | [`pause`] | [`Pause`]: a value that exactly one caller takes |
 //! | [`artifacts`] | [`Artifacts`]: content with an owner, for as long as limits say |
 //! | [`binding`] | which conversation of a session goes on at which remote agent |
+//! | [`flows`] | [`Flow`]: what a run of a flow has done, so that another process does the rest |
 //! | [`scope`] | whose something is: tenant, user and session, as types |
 //! | [`sessions`] | [`Sessions`]: made once, touched, expired, ended, listed newest first; their tokens |
 //! | [`fingerprint`] | what makes two events the same event |
@@ -18,6 +19,7 @@ pub mod artifacts;
 pub mod binding;
 pub mod feed;
 pub mod fingerprint;
+pub mod flows;
 pub mod names;
 pub mod outbox;
 pub mod pause;
@@ -26,6 +28,7 @@ pub mod sessions;
 
 pub use artifacts::Artifacts;
 pub use binding::Bindings;
+pub use flows::Flow;
 pub use names::{Kind, Tenant};
 pub use outbox::Outbox;
 pub use pause::Pause;

@@ -33,6 +33,8 @@ pub enum Kind {
     Artifacts,
     /// Which sessions have an artifact of some id, by the first byte of its hash.
     ArtifactIds,
+    /// What the nodes of a flow were given and made, by trace.
+    Flow,
 }
 
 impl Kind {
@@ -52,6 +54,7 @@ impl Kind {
             Self::Conversation => "conversation",
             Self::Artifacts => "artifacts",
             Self::ArtifactIds => "artifact-ids",
+            Self::Flow => "flow",
         }
     }
 }

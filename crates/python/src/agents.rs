@@ -36,15 +36,15 @@ const MEMORY: &str = "memory";
 
 /// A tenant's things in a store.
 #[pyclass(frozen, module = "icecore._native")]
-pub struct NativeAgents(Arc<Agents>);
+pub struct NativeAgents(pub Arc<Agents>);
 
-struct Agents {
-    opening: Arc<Opening>,
-    tenant: Arc<Tenant>,
+pub struct Agents {
+    pub opening: Arc<Opening>,
+    pub tenant: Arc<Tenant>,
     bindings: Bindings,
-    outbox: Outbox,
+    pub outbox: Outbox,
     is_durable: bool,
-    timeout: Duration,
+    pub timeout: Duration,
     /// Held from where a write begins to where it has its place: one after the other, also while the store is being opened.
     turn: tokio::sync::Mutex<()>,
     /// Makes ids: nobody else has the first, and the second is new each time.
@@ -142,7 +142,7 @@ impl Agents {
     }
 
     /// No call takes longer.
-    async fn within<T>(
+    pub async fn within<T>(
         &self,
         late: impl FnOnce() -> Error,
         work: impl Future<Output = Result<T>>,
@@ -152,13 +152,21 @@ impl Agents {
             .unwrap_or_else(|_| Err(late().with("timeout_ms", self.timeout.as_millis())))
     }
 
+    /// Writes an entry soon, whatever the durability: nobody waits for it.
+    pub fn say_soon(&self, py: Python<'_>, made: Result<(LogId, Entry)>) -> PyResult<()> {
+        let said = checked(py, made)?;
+        let bytes = said.1.events.iter().map(|event| event.data.len()).sum();
+        let runtime = runtime::runtime(py)?.handle();
+        checked(py, self.outbox.accept(runtime, bytes, move || Ok(said)).map(|_| ()))
+    }
+
     /// A change that did not end in time.
-    fn late_to_write(&self) -> Error {
+    pub fn late_to_write(&self) -> Error {
         Error::new(ErrorKind::Unknown, "writing").advise("It took too long, and may have been written: retry")
     }
 
     /// What did not end in time, and changes nothing.
-    fn late_to_read(&self) -> Error {
+    pub fn late_to_read(&self) -> Error {
         let error = Error::new(ErrorKind::Unavailable, "reading").advise("It took too long: retry");
         match self.outbox.trouble() {
             Some(trouble) => error.because(trouble),

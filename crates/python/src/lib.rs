@@ -20,6 +20,7 @@ mod artifacts;
 mod call;
 mod error;
 mod event;
+mod flows;
 mod json;
 mod lenient;
 mod log;
@@ -41,6 +42,8 @@ mod _native {
     use crate::call::{Call, Finished};
     #[pymodule_export]
     use crate::event::{Event, Receipt, RecordedEvent};
+    #[pymodule_export]
+    use crate::flows::{NativeFlows, NativeRun, NativeTurn};
     #[pymodule_export]
     use crate::json::encode_json;
     #[pymodule_export]

@@ -7,6 +7,7 @@ import random
 import sys
 from pathlib import Path
 
+from durables import run_trace
 from flows import Noting, run_messages
 from icecore.penguiflow import StateStore
 from penguiflow.artifacts import ArtifactRetentionConfig, ArtifactScope
@@ -94,6 +95,12 @@ async def flow(url: str, tenant: str, notes: str, how: str, pace: str) -> None:
     await run_messages(store, random.Random(pace), how == "flushed")
 
 
+async def durable(url: str, tenant: str, notes: str, trace: str, pace: str) -> None:
+    """Runs a trace through durable nodes to its end, if it is not killed before, and says what came out."""
+    async with Noting(url, Path(notes), tenant=tenant) as store:
+        print(await run_trace(store, trace, random.Random(pace)), flush=True)
+
+
 async def artifacts(url: str, tenant: str, board: str) -> None:
     """Stores one artifact after the other until it is killed, and counts those of which it was told so."""
     told = Board(Path(board))
@@ -118,6 +125,7 @@ async def limited(url: str, tenant: str, worker: str, count: str) -> None:
 def main() -> None:
     doing = {
         "artifacts": artifacts,
+        "durable": durable,
         "events": events,
         "flow": flow,
         "limited": limited,

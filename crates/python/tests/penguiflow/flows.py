@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import random
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,40 @@ class Notes:
     def read(path: Path) -> list[list[Any]]:
         whole, _, _ = path.read_text().rpartition("\n")
         return [json.loads(line) for line in whole.split("\n")]
+
+
+class Told:
+    """What a flow has told in all its lives."""
+
+    def __init__(self, notes: list[list[Any]]) -> None:
+        self.lives: list[dict[str, list[str]]] = []
+        """By life and trace: what was begun, in order."""
+        self.kept: set[str] = set()
+        begun: list[str] = []
+        for what, *said in notes:
+            match what:
+                case "life":
+                    begun = []
+                    self.lives.append(defaultdict(list))
+                case "begun":
+                    trace, event = said
+                    begun.append(event)
+                    self.lives[-1][trace].append(event)
+                case "kept":
+                    self.kept.update(begun[slice(*said)])
+
+    @property
+    def traces(self) -> set[str]:
+        return {trace for life in self.lives for trace in life}
+
+
+def left_of(told: Told, trace: str, history: list[str]) -> list[str]:
+    """What must be in a history, given how much of each life is there."""
+    wanted = []
+    for life in told.lives:
+        begun = life.get(trace, [])
+        wanted += begun[: sum(event in history for event in begun)]
+    return sorted(wanted, key=lambda event: json.loads(event)[1])
 
 
 class Noting(StateStore):

@@ -2,50 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import pytest
-from flows import Notes, known
+from flows import Notes, Told, known, left_of
 from icecore.penguiflow import StateStore
 from worlds import URLS, Child, place, rounds, seeded, unique
-
-
-class Told:
-    """What a flow has told in all its lives."""
-
-    def __init__(self, notes: list[list[Any]]) -> None:
-        self.lives: list[dict[str, list[str]]] = []
-        """By life and trace: what was begun, in order."""
-        self.kept: set[str] = set()
-        begun: list[str] = []
-        for what, *said in notes:
-            match what:
-                case "life":
-                    begun = []
-                    self.lives.append(defaultdict(list))
-                case "begun":
-                    trace, event = said
-                    begun.append(event)
-                    self.lives[-1][trace].append(event)
-                case "kept":
-                    self.kept.update(begun[slice(*said)])
-
-    @property
-    def traces(self) -> set[str]:
-        return {trace for life in self.lives for trace in life}
-
-
-def left_of(told: Told, trace: str, history: list[str]) -> list[str]:
-    """What must be in a history, given how much of each life is there."""
-    wanted = []
-    for life in told.lives:
-        begun = life.get(trace, [])
-        wanted += begun[: sum(event in history for event in begun)]
-    return sorted(wanted, key=lambda event: json.loads(event)[1])
 
 
 @pytest.mark.parametrize("how", ["buffered", "flushed", "durable"])

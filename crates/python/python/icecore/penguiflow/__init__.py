@@ -12,6 +12,8 @@ except ImportError as error:
 
 from ._admin import create_store
 from ._artifact_store import ArtifactStore
+from ._durable import durable
+from ._resume import resume, run
 from ._state_store import GROUPS, StateStore
 
-__all__ = ["GROUPS", "ArtifactStore", "StateStore", "create_store"]
+__all__ = ["GROUPS", "ArtifactStore", "StateStore", "create_store", "durable", "resume", "run"]

@@ -14,6 +14,7 @@ from .. import _native
 from .._call import wait
 from .._store import Store
 from ._artifact_store import ArtifactStore
+from ._lives import Lives
 
 Durability: TypeAlias = Literal["buffered", "durable"]
 
@@ -53,6 +54,7 @@ class Base:
         self._artifact_retention = artifact_retention or ArtifactRetentionConfig()
         self._timeout = timeout
         self._artifacts: ArtifactStore | None = None
+        self._durable: Lives | None = None
         self._native = _native.NativeAgents(
             self._icecore._native, tenant, durability == "durable", linger, buffer_bytes, timeout
         )
@@ -90,6 +92,11 @@ class Base:
         finally:
             if self._is_ours:
                 await self._icecore.aclose()
+
+    def _lives(self) -> Lives:
+        if self._durable is None:
+            self._durable = Lives(self._native)
+        return self._durable
 
     async def _settle_artifacts(self) -> None:
         if self._artifacts is not None:
