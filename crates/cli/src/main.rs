@@ -7,6 +7,7 @@ mod copy;
 mod diff;
 mod doctor;
 mod expire;
+mod flow;
 mod fork;
 mod history;
 mod hold;
@@ -106,6 +107,8 @@ enum Command {
     Fork(fork::Args),
     /// Show, store and read artifacts: content of a session
     Artifact(artifact::Args),
+    /// Show what a flow of durable nodes has done
+    Flow(flow::Args),
     /// Say how many bytes tenants, kinds or logs take: what grows
     Size(size::Args),
     /// Make a log shorter; its documents stay as they are
@@ -144,6 +147,7 @@ impl Command {
             | Self::Size(_)
             | Self::Tail(_)
             | Self::Timeline(_)
+            | Self::Flow(_)
             | Self::State(_)
             | Self::Diff(_)
             | Self::History(_)
@@ -334,6 +338,9 @@ async fn run(cli: &Cli, output: &mut Output) -> Result<ExitCode> {
             write_with(&open, cli, async |store| maintain::run(args, &meters, store, output).await).await
         }
         Command::Artifact(args) => artifact(&args.command, cli, output).await,
+        Command::Flow(args) => match &args.command {
+            flow::Command::Show(which) => flow::show(which, &look(cli).await?, output).await,
+        },
         Command::Size(args) => size::run(args, &look(cli).await?, output).await,
         Command::Verify(args) => verify::run(args, &look(cli).await?, output).await,
         Command::Replay(args) => replay::run(args, &look(cli).await?, output).await,

@@ -5,6 +5,7 @@ mod artifacts;
 mod dynamodb;
 mod expiry;
 mod failover;
+mod flows;
 mod layers;
 mod merges;
 mod mongodb;
@@ -29,6 +30,7 @@ const ALL: &[&[Promise]] = &[
     retention::RETENTION,
     expiry::EXPIRY,
     agents::AGENTS,
+    flows::FLOWS,
     artifacts::ARTIFACTS,
     sessions::OF_SESSIONS,
 ];
