@@ -516,3 +516,19 @@ def test_a_class_is_only_looked_for_in_what_was_imported() -> None:
     assert b"antigravity" in stored
     with pytest.raises(icecore.CorruptError, match="Import its module"):
         typed.read(stored)
+
+
+def test_what_is_stored_makes_no_object_of_a_class_that_is_none_of_these() -> None:
+    """Some classes do something when an object of theirs goes, by what is in it: such as deleting a file."""
+    import tempfile
+
+    assert tempfile is not None
+    for of, kind in [
+        ("tempfile:_TemporaryFileCloser", "dataclass"),
+        ("tempfile:_TemporaryFileCloser", "model"),
+        ("tempfile:_TemporaryFileCloser", "enum"),
+        (f"{Frozen.__module__}:{Frozen.__qualname__}", "dataclass"),
+    ]:
+        stored = {"$is": kind, "of": of, "fields": {"name": "x", "unlink": None}, "value": 1}
+        with pytest.raises(icecore.CorruptError, match="which is recorded"):
+            typed.of(stored)

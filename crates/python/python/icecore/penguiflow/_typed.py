@@ -192,6 +192,11 @@ def _model(value: dict[str, Any]) -> Any:
 
 def _dataclass(value: dict[str, Any]) -> Any:
     kind = _find(value["of"])
+    # Of any other class, what is stored could say what is done when the object goes.
+    names = {field.name for field in fields(kind)} if is_dataclass(kind) else None
+    if names is None or not names.issuperset(value["fields"]):
+        told = f"The class {value['of']}, which is recorded, is no dataclass of these fields now"
+        raise CorruptError(told, [("class", value["of"])])
     made = kind.__new__(kind)
     for name, member in value["fields"].items():
         # Also of a frozen one.
