@@ -304,3 +304,58 @@ async fn a_flow_of_a_later_format_and_what_is_no_flow_are_refused() {
     log.put("flow", json("[]")).await.unwrap();
     assert_eq!(kind(flow(&store).look().await), ErrorKind::Corrupt);
 }
+
+/// `docs/formats/penguiflow.md`. When it was is nobody's to foresee, and stands as 0.
+#[tokio::test]
+async fn what_is_recorded_of_a_flow_is_written_to_its_golden_bytes_and_read_from_them() {
+    let backend = faulty();
+    let first = life(&backend).await;
+    let (log, entry) = turn(&first, "a/b", "1.50").await.failed("no luck").unwrap();
+    store(&backend).log(log).append(entry).await.unwrap();
+    first.fail("no luck").await.unwrap();
+    let second = life(&backend).await;
+    runs(&second, "a/b", "1.50", r#"["made"]"#).await;
+    let said = Some(fingerprint::of(&[b"2"]));
+    let (mut keyed, _) = second.begin(Given { said, ..given("k", "2") }).await.unwrap();
+    keyed.finish(json("3")).await.unwrap();
+    keyed.done();
+    second.collect(given("join", "[3]")).await.unwrap();
+    second.end(&json(r#""out""#)).await.unwrap();
+
+    let store = store(&backend);
+    let log = store.log(Tenant::new("acme").unwrap().log(Kind::Flow, b"t-1").unwrap());
+    let state = log.state().await.unwrap();
+    let times = |text: &str| -> String {
+        let mut parts = text.split(r#""at_ms":"#);
+        let first = parts.next().unwrap().to_owned();
+        parts.fold(first, |text, part| {
+            let rest = part.trim_start_matches(|letter: char| letter.is_ascii_digit());
+            text + r#""at_ms":0"# + rest
+        })
+    };
+    let lines: String = state
+        .documents("")
+        .map(|(key, document)| format!("{key} {}\n", times(std::str::from_utf8(&document.json).unwrap())))
+        .collect();
+
+    let path = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/flow.txt");
+    if std::env::var_os("ICECORE_BLESS").is_some() {
+        std::fs::write(&path, &lines).unwrap();
+    }
+    let golden = std::fs::read_to_string(path).unwrap();
+    assert_eq!(lines, golden);
+    let read = Store::new(Arc::new(Memory::default()));
+    let log = read.log(Tenant::new("acme").unwrap().log(Kind::Flow, b"t-1").unwrap());
+    for line in golden.lines() {
+        let (key, document) = line.split_once(' ').unwrap();
+        log.put(key, json(document)).await.unwrap();
+    }
+    let found = flow(&read).look().await.unwrap().unwrap();
+    assert_eq!((found.state, found.life, found.nodes.len()), (FlowState::Finished, 2, 3));
+    assert_eq!(found.result.as_deref(), Some(&br#""out""#[..]));
+    let again = match flow(&read).begin(start("1"), "somebody").await.unwrap() {
+        Opened::Finished(result) => result,
+        Opened::Running { .. } => panic!("it is finished"),
+    };
+    assert_eq!(&again[..], br#""out""#);
+}
