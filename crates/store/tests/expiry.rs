@@ -455,6 +455,24 @@ async fn maintenance_removes_what_is_due_ends_logs_that_are_and_forgets_the_note
     assert_eq!(names(&store).await.len(), 1);
 }
 
+/// It was told once for each note of it.
+#[tokio::test]
+async fn a_log_of_which_much_has_expired_at_different_times_is_told_of_once_by_a_dry_run() {
+    let world = World::new();
+    let log = world.store().log(id());
+    for (key, minutes) in [("a", 10), ("b", 40), ("c", 70)] {
+        log.commit(put(key, "1", world.inn(minutes))).await.unwrap();
+    }
+    log.put("stays", json("1")).await.unwrap();
+    world.pass(120);
+
+    let mut told = Vec::new();
+    let store = world.store();
+    store.plan_maintenance(|id, applied| told.push((id.clone(), *applied))).await.unwrap();
+
+    assert_eq!(told, [(id(), Applied::DocumentsExpired(3))]);
+}
+
 #[tokio::test]
 async fn what_was_renewed_is_looked_at_again_when_it_is_due() {
     let world = World::new();

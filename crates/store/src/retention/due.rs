@@ -4,7 +4,7 @@
 //! A note may be of nothing, if whoever made it ended before it was used. So that no expiry is ever without one, a note stays for as long as
 //! whoever made it may still be about to use it: it counts for a time, after which it is made again before the caller is answered.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -167,27 +167,33 @@ impl Store {
 
     /// What of the noted logs has expired, told log by log; nothing is removed.
     pub(super) async fn plan_due(&self, tell: &mut impl FnMut(&LogId, &Applied)) -> Result<()> {
+        // A log is noted for each stretch in which something of it is due.
+        let mut told = HashSet::new();
         for log in self.notes_there().await? {
             let mut pages = Pages::of(log);
             while let Some(page) = pages.next().await? {
-                for due in page {
-                    match self.log(due.log.clone()).due().await {
-                        Ok((Gone::Nothing, _)) => {}
-                        Ok((Gone::Documents(keys), _)) => {
-                            tell(&due.log, &Applied::DocumentsExpired(keys.len() as u64));
-                        }
-                        Ok((Gone::Log, state)) => {
-                            let head = state.map(|state| state.version);
-                            if self.may_delete(&due.log, head).await? {
-                                tell(&due.log, &Applied::LogExpired);
-                            }
-                        }
-                        Err(error) => return Err(error.with("log", &due.log)),
+                for due in page.iter().filter(|due| told.insert(due.log.clone())) {
+                    let planned = self.plan_due_of(&due.log).await;
+                    if let Some(applied) = planned.map_err(|error| error.with("log", &due.log))? {
+                        tell(&due.log, &applied);
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    async fn plan_due_of(&self, id: &LogId) -> Result<Option<Applied>> {
+        Ok(match self.log(id.clone()).expiring().await? {
+            None => None,
+            Some((state, true)) => {
+                self.may_delete(id, Some(state.version)).await?.then_some(Applied::LogExpired)
+            }
+            Some((state, false)) => {
+                let count = state.expired(self.now()).len() as u64;
+                (count > 0).then_some(Applied::DocumentsExpired(count))
+            }
+        })
     }
 
     /// Those of the logs of notes that are there.
@@ -270,50 +276,32 @@ impl Due {
     }
 }
 
-/// What of a log has expired.
-enum Gone {
-    Nothing,
-    /// The documents of these keys.
-    Documents(Vec<String>),
-    /// All of it: it is due, and nothing in it is pinned.
-    Log,
-}
-
 impl Log {
-    /// What of it has expired by now, and the state in which that was seen, if it was looked at.
-    async fn due(&self) -> Result<(Gone, Option<Arc<State>>)> {
-        let Some(head) = self.raw_head().await? else { return Ok((Gone::Nothing, None)) };
+    /// The state of a log of which something expires, and whether all of it is due: then nothing in it is pinned.
+    async fn expiring(&self) -> Result<Option<(Arc<State>, bool)>> {
+        let Some(head) = self.raw_head().await? else { return Ok(None) };
         let header = self.decode(&head)?;
         if is_deleted(&header) || !header.flags.expires {
-            return Ok((Gone::Nothing, None));
+            return Ok(None);
         }
         let (state, now) = (self.fold_strong().await?.state, self.store.now());
         let is_due = state.life.due().is_some_and(|due| due <= now);
         let is_pinned = || state.documents("").any(|(_, document)| document.expiry == Some(Expiry::Pinned));
-        let gone = if is_due && !is_pinned() {
-            Gone::Log
-        } else {
-            match state.expired(now) {
-                keys if keys.is_empty() => Gone::Nothing,
-                keys => Gone::Documents(keys),
-            }
-        };
-        Ok((gone, Some(state)))
+        let is_due = is_due && !is_pinned();
+        Ok(Some((state, is_due)))
     }
 
     /// Ends the log if it is due, or else removes its documents that are; when it must be looked at again.
     async fn remove_due(&self, done: &mut Maintained) -> Result<Option<Timestamp>> {
         loop {
-            match self.due().await? {
-                (_, None) => return Ok(None),
-                (Gone::Log, Some(state)) => {
-                    // Not if somebody uses it just now.
-                    if self.store.delete_log_at(&self.id, Some(state.version)).await?.is_some() {
-                        done.expired_logs += 1;
-                        return Ok(None);
-                    }
-                }
-                (Gone::Nothing | Gone::Documents(_), Some(_)) => break,
+            let Some((state, is_due)) = self.expiring().await? else { return Ok(None) };
+            if !is_due {
+                break;
+            }
+            // Not if somebody uses it just now.
+            if self.store.delete_log_at(&self.id, Some(state.version)).await?.is_some() {
+                done.expired_logs += 1;
+                return Ok(None);
             }
         }
         while let removed @ 1.. = self.remove_due_documents().await? {
