@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::input::{Input, failed};
 use crate::output::Output;
+use crate::session::OfTenant;
 use crate::time;
 
 #[derive(Debug, clap::Args)]
@@ -32,9 +33,8 @@ pub struct Args {
 pub enum Command {
     /// Show a tenant's artifacts, or those of a session
     List {
-        /// The tenant
-        #[arg(long, env = "ICECORE_TENANT", hide_env_values = true)]
-        tenant: String,
+        #[command(flatten)]
+        of: OfTenant,
         /// Of this session
         #[arg(long)]
         session: Option<String>,
@@ -63,9 +63,8 @@ pub enum Command {
 
 #[derive(Debug, clap::Args)]
 pub struct Which {
-    /// The tenant
-    #[arg(long, env = "ICECORE_TENANT", hide_env_values = true)]
-    tenant: String,
+    #[command(flatten)]
+    of: OfTenant,
     /// Its id
     id: String,
     /// Of this session; by default of the one that stored it last
@@ -75,9 +74,8 @@ pub struct Which {
 
 #[derive(Debug, clap::Args)]
 pub struct PutArgs {
-    /// The tenant
-    #[arg(long, env = "ICECORE_TENANT", hide_env_values = true)]
-    tenant: String,
+    #[command(flatten)]
+    of: OfTenant,
     /// The file
     file: PathBuf,
     /// The session that it belongs to
@@ -95,12 +93,12 @@ pub struct PutArgs {
 }
 
 pub async fn list(
-    tenant: &str,
+    tenant: &OfTenant,
     session: Option<&str>,
     store: &Store,
     output: &mut Output,
 ) -> Result<ExitCode> {
-    let found = of(store, tenant)?.list(session.map(str::as_bytes)).await?;
+    let found = of(store, tenant.tenant()?).list(session.map(str::as_bytes)).await?;
     if output.is_json() {
         for artifact in &found {
             output.line(&as_json(artifact).to_string())?;
@@ -182,7 +180,7 @@ pub async fn put(args: &PutArgs, mut input: Input, store: &Store, output: &mut O
     let about = json!({ "mime_type": args.mime_type, "filename": name.map(|name| name.to_string_lossy()), "namespace": args.namespace, "scope": { "tenant_id": null, "user_id": null, "session_id": args.session, "trace_id": null }, "source": {} });
     let namespace = args.namespace.as_ref().map(|namespace| namespace.as_bytes().to_vec());
     let what = What { namespace, trace: None, about: Json::text(about.to_string())? };
-    let all = of(store, &args.tenant)?.with_retention(retention);
+    let all = of(store, args.of.tenant()?).with_retention(retention);
     let mut upload = all.of(&Owner::session(args.session.as_str()))?.upload(what);
     let mut buffer = vec![0; PART_BYTES];
     loop {
@@ -215,7 +213,7 @@ pub async fn delete(which: &Which, store: &Store, output: &mut Output) -> Result
 
 pub async fn sweep(tenant: Option<&str>, store: &Store, output: &mut Output) -> Result<ExitCode> {
     let swept = match tenant {
-        Some(tenant) => of(store, tenant)?.sweep().await?,
+        Some(tenant) => of(store, Tenant::new(tenant)?).sweep().await?,
         None => sweep::all(store).await?,
     };
     if output.is_json() {
@@ -245,7 +243,7 @@ impl PutArgs {
 
 impl Which {
     async fn find(&self, store: &Store) -> Result<Artifact> {
-        let all = of(store, &self.tenant)?;
+        let all = of(store, self.of.tenant()?);
         let found = match &self.session {
             Some(session) => all.find_in(session.as_bytes(), &self.id).await?,
             None => all.find(&self.id).await?,
@@ -255,14 +253,14 @@ impl Which {
 
     fn missing(&self) -> Error {
         Error::new(ErrorKind::NotFound, "looking for an artifact")
-            .with("tenant", &self.tenant)
+            .with("tenant", &self.of.tenant)
             .with("id", &self.id)
             .advise("There is none, or it has expired: `icecore artifact list` shows those that are there")
     }
 }
 
-fn of(store: &Store, tenant: &str) -> Result<Artifacts> {
-    Ok(Artifacts::new(store.clone(), Tenant::new(tenant)?))
+fn of(store: &Store, tenant: Tenant) -> Artifacts {
+    Artifacts::new(store.clone(), tenant)
 }
 
 fn about(record: &Record) -> Value {

@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 
 use bytes::Bytes;
+use icecore::agents::Kind;
 use icecore::agents::flows::{Flow, FlowRecord, FlowState, NodeRecord, NodeState};
-use icecore::agents::{Kind, Tenant};
 use icecore::{Error, ErrorKind, Result, Store, Timestamp};
-use serde_json::json;
 
 use crate::output::{Output, shown};
+use crate::session::OfTenant;
 use crate::time;
 
 #[derive(Debug, clap::Args)]
@@ -28,27 +28,33 @@ pub enum Command {
 
 #[derive(Debug, clap::Args)]
 pub struct Which {
-    /// The tenant
-    #[arg(long, env = "ICECORE_TENANT", hide_env_values = true)]
-    tenant: String,
+    #[command(flatten)]
+    of: OfTenant,
     /// The trace's id
     trace: String,
 }
 
+/// A flow for programs: what nodes were given and made is as it was written, to the byte.
+#[derive(serde::Serialize)]
+struct Shown<'a> {
+    log: &'a str,
+    trace: &'a str,
+    #[serde(flatten)]
+    flow: &'a FlowRecord,
+}
+
 pub async fn show(which: &Which, store: &Store, output: &mut Output) -> Result<ExitCode> {
-    let id = Tenant::new(which.tenant.clone())?.log(Kind::Flow, which.trace.as_bytes())?;
+    let id = which.of.tenant()?.log(Kind::Flow, which.trace.as_bytes())?;
     let Some(flow) = Flow::new(store.log(id.clone())).look().await? else {
         return Err(Error::new(ErrorKind::NotFound, "showing a flow").with("log", &id).advise(
             "Nothing is recorded of it: its nodes are not durable, or it is another tenant's or another trace",
         ));
     };
     if output.is_json() {
-        let said = json!({ "log": id.as_str(), "trace": which.trace });
-        let record = serde_json::to_string(&flow)
+        let shown = Shown { log: id.as_str(), trace: &which.trace, flow: &flow };
+        let line = serde_json::to_string(&shown)
             .map_err(|error| Error::new(ErrorKind::Corrupt, "showing a flow").because(error))?;
-        // One object: what the record says to the byte, behind what it is of.
-        let said = said.to_string();
-        output.line(&format!("{},{}", said.trim_end_matches('}'), record.trim_start_matches('{')))?;
+        output.line(&line)?;
         return Ok(ExitCode::SUCCESS);
     }
     let rows = flow.nodes.iter().map(|node| row(node, output)).collect::<Vec<_>>();

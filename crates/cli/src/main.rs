@@ -359,9 +359,7 @@ async fn artifact(command: &artifact::Command, cli: &Cli, output: &mut Output) -
     use artifact::Command as Do;
 
     match command {
-        Do::List { tenant, session } => {
-            artifact::list(tenant, session.as_deref(), &look(cli).await?, output).await
-        }
+        Do::List { of, session } => artifact::list(of, session.as_deref(), &look(cli).await?, output).await,
         Do::Show(which) => artifact::show(which, &look(cli).await?, output).await,
         Do::Get { which, to } => artifact::get(which, to.as_deref(), &look(cli).await?, output).await,
         Do::Put(args) => {

@@ -50,7 +50,7 @@ enum Command {
 pub struct OfTenant {
     /// The tenant
     #[arg(long, env = "ICECORE_TENANT", hide_env_values = true)]
-    tenant: String,
+    pub tenant: String,
 }
 
 /// Which one.
@@ -108,7 +108,7 @@ struct TerminateArgs {
 }
 
 impl OfTenant {
-    fn tenant(&self) -> Result<Tenant> {
+    pub fn tenant(&self) -> Result<Tenant> {
         Tenant::new(self.tenant.clone())
     }
 
