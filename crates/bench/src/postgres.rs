@@ -12,12 +12,12 @@ use crate::file::write;
 use crate::measure::{Report, Round, seconds, text};
 use crate::memory::all;
 
-const TASKS: usize = 64;
+pub const TASKS: usize = 64;
 const APPENDS: usize = 300;
 const ROWS: usize = TASKS * APPENDS;
 /// Bytes of a header and of a body, as the store writes them for an event of 1 KiB.
-const HEADER: usize = 260;
-const BODY: usize = 1_080;
+pub const HEADER: usize = 260;
+pub const BODY: usize = 1_080;
 /// Connections that the store writes through.
 const WRITERS: usize = 2;
 

@@ -1,10 +1,14 @@
 //! Commits of no meaning, and the calls that every case makes. Backends never look inside a header, so any bytes will do.
 
+use std::fmt::Debug;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::Bytes;
-use icecore_log::{Backend, Hash, Head, LogId, LogPrefix, Mode, Page, PageLimit, Run, StoredCommit, Version};
+use icecore_log::backend::Depth;
+use icecore_log::{
+    Backend, Error, Hash, Head, LogId, LogPrefix, Mode, Page, PageLimit, Run, StoredCommit, Version,
+};
 
 use crate::told::Told;
 
@@ -167,4 +171,19 @@ pub async fn list_sorted(backend: &dyn Backend, prefix: &LogPrefix) -> Vec<LogId
     let mut names = list(backend, prefix, 1_000).await;
     names.sort();
     names
+}
+
+/// What a store says of itself under a name.
+pub async fn fact(backend: &dyn Backend, name: &str) -> String {
+    let facts = backend.examine(Depth::Quick).await.unwrap().facts;
+    facts.into_iter().find(|(found, _)| found == name).unwrap().1
+}
+
+/// Why a store was not opened; which shows none of these, to people or in a log.
+pub fn refused<T: Debug>(opened: Result<T, Error>, secrets: &[&str]) -> Error {
+    let error = opened.unwrap_err();
+    for shown in [error.to_string(), format!("{error:?}")] {
+        assert!(!secrets.iter().any(|secret| shown.contains(secret)), "{shown}");
+    }
+    error
 }

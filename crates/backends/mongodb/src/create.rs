@@ -22,8 +22,8 @@ use crate::{together, trim};
 
 pub(crate) const DOING: &str = "creating a commit";
 /// The most commits of an insert; and it ends with the one that reaches so many bytes.
-pub(crate) const INSERT_COMMITS: usize = 1_000;
-pub(crate) const INSERT_BYTES: usize = 16 << 20;
+const INSERT_COMMITS: usize = 1_000;
+const INSERT_BYTES: usize = 16 << 20;
 
 pub(crate) async fn create(inner: &MongoDb, runs: &[Run], mode: Mode, deadline: Instant) -> Vec<Created> {
     let mut invalid = judge::invalid_runs(runs, COMMIT_BYTES_MAX);
@@ -44,7 +44,6 @@ pub(crate) async fn create(inner: &MongoDb, runs: &[Run], mode: Mode, deadline: 
             match grouped {
                 Grouped::Done(created) => created,
                 Grouped::Open { in_doubt } => create_one(inner, run, in_doubt, deadline).await,
-                Grouped::No => create_one(inner, run, false, deadline).await,
             }
         }
     };
@@ -72,6 +71,16 @@ const CLOSED: &str = "the slot was closed before its answer came";
 
 pub(crate) fn undecided(why: &'static str) -> Error {
     Error::new(ErrorKind::Unknown, DOING).with("because", why)
+}
+
+/// How many commits of these sizes one insert takes.
+pub(crate) fn of_one_insert(sizes: impl ExactSizeIterator<Item = usize>) -> usize {
+    let (count, mut bytes) = (sizes.len().min(INSERT_COMMITS), 0);
+    let full = sizes.take(count).position(|size| {
+        bytes += size;
+        bytes >= INSERT_BYTES
+    });
+    full.map_or(count, |at| at + 1)
 }
 
 /// One run on its way.
@@ -139,12 +148,9 @@ impl<'a> Attempt<'a> {
     /// As much of the rest as one insert takes.
     fn piece(&self) -> &'a [StoredCommit] {
         let rest = &self.run.commits[self.won..];
-        let mut bytes = 0;
-        let full = rest.iter().take(INSERT_COMMITS).position(|commit| {
-            bytes += if slot::is_large(commit) { commit.header.len() } else { commit.len() };
-            bytes >= INSERT_BYTES
-        });
-        &rest[..full.map_or(rest.len().min(INSERT_COMMITS), |at| at + 1)]
+        let bytes =
+            |commit: &StoredCommit| if slot::is_large(commit) { commit.header.len() } else { commit.len() };
+        &rest[..of_one_insert(rest.iter().map(bytes))]
     }
 
     /// Counts as won what is there already, byte for byte; `false` at the first that is another.

@@ -11,7 +11,7 @@ use mongodb::bson::Document;
 use mongodb::error::{Error as Failure, ErrorKind as Kind};
 use tokio::time::{Instant, timeout_at};
 
-use crate::create::{INSERT_BYTES, INSERT_COMMITS, undecided};
+use crate::create::{of_one_insert, undecided};
 use crate::fault::TAKEN;
 use crate::look;
 use crate::slot;
@@ -20,11 +20,9 @@ use crate::store::MongoDb;
 /// What became of a run in the insert of its group.
 #[derive(Debug, Clone)]
 pub(crate) enum Grouped {
-    /// It was not in one.
-    No,
     /// It is decided.
     Done(Created),
-    /// It is to be decided by itself.
+    /// It is to be decided by itself; also if it was in none.
     Open {
         /// Whether it may be there by the insert, or come to be yet.
         in_doubt: bool,
@@ -45,10 +43,10 @@ pub(crate) async fn create(
     invalid: &[Option<Error>],
     deadline: Instant,
 ) -> Vec<Grouped> {
-    let mut all: Vec<Grouped> = runs.iter().map(|_| Grouped::No).collect();
+    let mut all: Vec<Grouped> = runs.iter().map(|_| Grouped::Open { in_doubt: false }).collect();
     let mut members = members(inner, runs, invalid);
     while members.len() > 1 {
-        let rest = members.split_off(first(&members));
+        let rest = members.split_off(of_one_insert(members.iter().map(|member| member.run.commits[0].len())));
         for (place, grouped) in insert(inner, &members, deadline).await {
             all[place] = grouped;
         }
@@ -67,16 +65,6 @@ fn members<'a>(inner: &MongoDb, runs: &'a [Run], invalid: &[Option<Error>]) -> V
         (invalid.is_none() && !slot::is_large(commit)).then_some(Member { place, run, seen })
     })
     .collect()
-}
-
-/// How many of them one insert takes.
-fn first(members: &[Member<'_>]) -> usize {
-    let mut bytes = 0;
-    let full = members.iter().take(INSERT_COMMITS).position(|member| {
-        bytes += member.run.commits[0].len();
-        bytes >= INSERT_BYTES
-    });
-    full.map_or(members.len().min(INSERT_COMMITS), |at| at + 1)
 }
 
 async fn insert(inner: &MongoDb, members: &[Member<'_>], deadline: Instant) -> Vec<(usize, Grouped)> {

@@ -17,11 +17,8 @@ use tempfile::TempDir;
 
 use crate::file::{folder, write};
 use crate::measure::{Report, Round, seconds, spread};
+use crate::postgres::{BODY, HEADER, TASKS};
 
-const TASKS: usize = 64;
-/// Bytes of a header and of a body, as the store writes them for an event of 1 KiB.
-const HEADER: usize = 260;
-const BODY: usize = 1_080;
 const TARGET: &str = "1.50x";
 
 /// A system, how many appends a task makes in a round, and what it is measured beside.

@@ -22,6 +22,13 @@ pub(crate) fn behind_a_proxy(database: &Database) -> (Arc<Proxy>, String) {
     (proxy, through)
 }
 
+/// A store in which what is closed is kept so long.
+pub(crate) async fn with_grace(url: &str, grace: Duration) -> Arc<MongoStore> {
+    let mut settings = Settings::parse(url).unwrap();
+    settings.grace = grace;
+    Arc::new(MongoDb::open(settings, Access::ReadWrite).await.unwrap())
+}
+
 pub(crate) async fn wait_for(backend: &dyn Backend, log: &LogId, version: u64) {
     while head(backend, log).await.is_none_or(|head| head.version < Version(version)) {
         backend.wait(&[(log.clone(), Version(version - 1))], MINUTE).await.unwrap();
@@ -89,12 +96,7 @@ async fn a_writer_that_stalled_while_its_slot_was_closed_and_swept_wins_nothing(
     let database = database();
     let (proxy, through) = behind_a_proxy(&database);
     let grace = Duration::from_millis(1_000);
-    let open = |url: String| async move {
-        let mut settings = Settings::parse(&url).unwrap();
-        settings.grace = grace;
-        Arc::new(MongoDb::open(settings, Access::ReadWrite).await.unwrap())
-    };
-    let (writer, other) = (open(through).await, open(database.url()).await);
+    let (writer, other) = (with_grace(&through, grace).await, with_grace(&database.url(), grace).await);
     let log = log("s-1");
     append(&*writer, &log, 1..=5).await;
 

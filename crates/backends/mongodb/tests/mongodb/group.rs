@@ -6,10 +6,9 @@ use std::time::Duration;
 use icecore_conformance::commits::{append, create, create_each, decide, ends, log, numbered, one, page};
 use icecore_conformance::{Ending, Told};
 use icecore_log::{Backend, ErrorKind, LogId, Mode, Run, Version};
-use icecore_mongodb::{Access, MongoDb, Settings};
 use icecore_services::proxy::{Flow, Way};
 
-use crate::faults::{INSERT, behind_a_proxy, held, wait_for};
+use crate::faults::{INSERT, behind_a_proxy, held, wait_for, with_grace};
 use crate::{database, store};
 
 fn logs() -> [LogId; 4] {
@@ -78,12 +77,7 @@ async fn a_group_that_stalled_while_one_of_its_slots_was_closed_and_swept_wins_o
     let database = database();
     let (proxy, through) = behind_a_proxy(&database);
     let grace = Duration::from_millis(1_000);
-    let open = |url: String| async move {
-        let mut settings = Settings::parse(&url).unwrap();
-        settings.grace = grace;
-        Arc::new(MongoDb::open(settings, Access::ReadWrite).await.unwrap())
-    };
-    let (writer, other) = (open(through).await, open(database.url()).await);
+    let (writer, other) = (with_grace(&through, grace).await, with_grace(&database.url(), grace).await);
     let logs = logs();
     for log in &logs {
         append(&*writer, log, 1..=1).await;

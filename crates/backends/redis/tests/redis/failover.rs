@@ -66,6 +66,22 @@ async fn a_primary_that_was_demoted_is_neither_read_nor_written() {
     assert!(told.is_done(), "{told:?}");
 }
 
+/// The third commit of a log, while the one replica that is waited for is dead, and when it is back.
+pub(crate) async fn win_by_the_same_bytes(store: &dyn Backend, replica: &mut Server) {
+    let log = log("s-1");
+    append(store, &log, 1..=2).await;
+
+    tokio::task::block_in_place(|| replica.kill());
+    assert_eq!(create(store, run(&log, 3..=3, 0)).await, Told::failed(ErrorKind::Unknown));
+    // It is there, and only seen: no more acknowledged than before.
+    assert_eq!(head(store, &log).await.unwrap().version, Version(3));
+    assert_eq!(create(store, run(&log, 3..=3, 0)).await, Told::failed(ErrorKind::Unknown));
+
+    tokio::task::block_in_place(|| replica.resume().unwrap());
+    replica.until(&["INFO", "replication"], "master_link_status:up").unwrap();
+    assert_eq!(create(store, run(&log, 3..=3, 0)).await, Told::done(1));
+}
+
 /// Contract 2. With `wait`, what replicas did not acknowledge is unknown, and won by the same bytes once they have.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_waits_for_replicas_is_won_when_they_have_it() {
@@ -77,18 +93,7 @@ async fn a_commit_that_waits_for_replicas_is_won_when_they_have_it() {
     let store = store(&url).await.unwrap();
     // Redis 7.0 does not say whether a replica has it on its disk.
     assert_eq!(store.capabilities().durability, Durability::Disk);
-    let log = log("s-1");
-    append(&store, &log, 1..=2).await;
-
-    tokio::task::block_in_place(|| replica.kill());
-    assert_eq!(create(&store, run(&log, 3..=3, 0)).await, Told::failed(ErrorKind::Unknown));
-    // It is there, and only seen: no more acknowledged than before.
-    assert_eq!(head(&store, &log).await.unwrap().version, Version(3));
-    assert_eq!(create(&store, run(&log, 3..=3, 0)).await, Told::failed(ErrorKind::Unknown));
-
-    tokio::task::block_in_place(|| replica.resume().unwrap());
-    replica.until(&["INFO", "replication"], "master_link_status:up").unwrap();
-    assert_eq!(create(&store, run(&log, 3..=3, 0)).await, Told::done(1));
+    win_by_the_same_bytes(&store, &mut replica).await;
     replica.until(&["HGET", &replica.ask(&["KEYS", "*:c:*"]).unwrap(), "v"], "3").unwrap();
 }
 

@@ -1,19 +1,14 @@
 //! Connections that are encrypted, to whom the URL trusts, and users of the server's.
 
-use icecore_conformance::commits::{append, log};
-use icecore_log::backend::Depth;
-use icecore_log::{Backend, Error, ErrorKind};
+use icecore_conformance::commits::{append, fact, log, refused};
+use icecore_log::{Error, ErrorKind};
 use icecore_services::certificates::Certificates;
 use icecore_services::redis::{Server, free_port};
 
 use crate::store;
 
 async fn refusal(url: &str) -> Error {
-    let error = store(url).await.unwrap_err();
-    for shown in [error.to_string(), format!("{error:?}")] {
-        assert!(!shown.contains("cret") && !shown.contains("SECRET"), "{shown}");
-    }
-    error
+    refused(store(url).await, &["cret", "SECRET"])
 }
 
 /// The right authority and the right password; another authority, which is nobody's, and a password that is none.
@@ -41,9 +36,9 @@ async fn a_server_is_trusted_by_its_authority_and_a_user_by_the_password() {
     for url in [by("ada:se%3Acret%40", &certificates.authority()), from_file] {
         let trusted = store(&url).await.unwrap();
         append(&trusted, &log("s-1"), 1..=2).await;
-        let facts = trusted.examine(Depth::Quick).await.unwrap().facts;
-        let fact = |name: &str| facts.iter().find(|(found, _)| found == name).unwrap().1.clone();
-        assert_eq!([fact("user"), fact("tls"), fact("connections_max")], ["ada", "yes", "16"]);
+        for (name, said) in [("user", "ada"), ("tls", "yes"), ("connections_max", "16")] {
+            assert_eq!(fact(&trusted, name).await, said, "{name}");
+        }
     }
 
     let other = refusal(&by("ada:se%3Acret%40", &certificates.another_authority())).await;

@@ -1,11 +1,11 @@
 //! Valkey: the contract on it, and waiting for disks, which Redis 7.0 cannot be asked for.
 
 use icecore_conformance::Told;
-use icecore_conformance::commits::{append, create, head, log, page, run};
-use icecore_log::backend::Depth;
-use icecore_log::{Backend, Durability, ErrorKind, Version};
+use icecore_conformance::commits::{append, create, fact, log, page, run};
+use icecore_log::{Backend, Durability, ErrorKind};
 use icecore_services::redis::Server;
 
+use crate::failover::win_by_the_same_bytes;
 use crate::store;
 
 mod conformance {
@@ -37,21 +37,8 @@ async fn a_commit_that_waits_for_disks_is_won_when_a_replica_has_it_on_its_own()
     let mut replica = settled_replica(&primary);
     let store = store(&format!("{}?timeout_ms=4000&wait=1", primary.url())).await.unwrap();
     assert_eq!(store.capabilities().durability, Durability::Replicated);
-    let log = log("s-1");
-    append(&store, &log, 1..=2).await;
-
-    tokio::task::block_in_place(|| replica.kill());
-    assert_eq!(create(&store, run(&log, 3..=3, 0)).await, Told::failed(ErrorKind::Unknown));
-    // It is there, and only seen: no more acknowledged than before.
-    assert_eq!(head(&store, &log).await.unwrap().version, Version(3));
-    assert_eq!(create(&store, run(&log, 3..=3, 0)).await, Told::failed(ErrorKind::Unknown));
-
-    tokio::task::block_in_place(|| replica.resume().unwrap());
-    replica.until(&["INFO", "replication"], "master_link_status:up").unwrap();
-    assert_eq!(create(&store, run(&log, 3..=3, 0)).await, Told::done(1));
-    let facts = store.examine(Depth::Quick).await.unwrap().facts;
-    let acknowledged = facts.iter().find(|(name, _)| name == "acknowledged").unwrap();
-    assert_eq!(acknowledged.1, "when the server and 1 replicas have it on disk");
+    win_by_the_same_bytes(&store, &mut replica).await;
+    assert_eq!(fact(&store, "acknowledged").await, "when the server and 1 replicas have it on disk");
 
     // The machine of the primary is gone, and the replica was killed beside it: what its disk has is everything.
     drop(primary);
@@ -59,7 +46,7 @@ async fn a_commit_that_waits_for_disks_is_won_when_a_replica_has_it_on_its_own()
     tokio::task::block_in_place(|| replica.resume().unwrap());
     replica.ask(&["REPLICAOF", "NO", "ONE"]).unwrap();
     let survivor = crate::store(&replica.url()).await.unwrap();
-    assert_eq!(page(&survivor, &log, 1).await.commits.len(), 3);
+    assert_eq!(page(&survivor, &log("s-1"), 1).await.commits.len(), 3);
 }
 
 /// A replica that has a commit in memory alone is enough for `WAIT`, and not for `WAITAOF`: less is declared where it is all there is.

@@ -3,9 +3,9 @@
 use icecore_conformance::Told;
 use icecore_conformance::commits::{append, create_in, log, numbered, read_all, run};
 use icecore_log::{Mode, PageLimit};
-use icecore_services::mariadb::{Database, sql};
-use icecore_services::proxy::Proxy;
+use icecore_services::mariadb::sql;
 
+use crate::network::behind_a_proxy;
 use crate::{database, store};
 
 /// A deadlock, a wait for a lock, a commit that failed, a node that is not ready, one that only reads, a row that is there.
@@ -18,15 +18,6 @@ fn error(number: u16) -> Vec<u8> {
     let content = [&[0xff][..], &number.to_le_bytes(), b"#HY000said by the test"].concat();
     let length = u32::try_from(content.len()).unwrap().to_le_bytes();
     [&length[..3], &[1], &content].concat()
-}
-
-fn behind_a_proxy(database: &Database) -> (Proxy, String) {
-    let url = database.url();
-    let (before, after) = url.split_once('@').unwrap();
-    let (server, name) = after.split_once('/').unwrap();
-    let proxy = Proxy::start(server).unwrap();
-    let through = format!("{before}@{}/{name}", proxy.address());
-    (proxy, through)
 }
 
 /// Contract 2. Whatever is said, it was committed or it was not, and only a look decides; it is there once in the end.

@@ -10,7 +10,7 @@ use icecore_services::proxy::{Flow, Proxy, Way};
 use crate::{Database, MINUTE, Store, at_the_commit, cut_connections, database, store, store_with};
 
 /// A proxy in front of a database's server, and the URL through it.
-fn behind_a_proxy(database: &Database) -> (Proxy, String) {
+pub(crate) fn behind_a_proxy(database: &Database) -> (Proxy, String) {
     let url = database.url();
     let (before, after) = url.split_once('@').unwrap();
     let (server, name) = after.split_once('/').unwrap();
