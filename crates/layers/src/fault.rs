@@ -158,12 +158,13 @@ impl Backend for Fault {
                 self.locked().delayed.push((runs, mode));
                 fail_all(count, ErrorKind::Unknown)
             }
-            Fate::Refuse => fail_all(count, ErrorKind::Unavailable),
-            Fate::RefuseFirst => {
+            // All or none stays so also where one is refused.
+            Fate::RefuseFirst if mode == Mode::Each => {
                 let mut answers = fail_all(count.min(1), ErrorKind::Unavailable);
                 answers.extend(self.inner.create(runs.into_iter().skip(1).collect(), mode).await);
                 answers
             }
+            Fate::Refuse | Fate::RefuseFirst => fail_all(count, ErrorKind::Unavailable),
         }
     }
 

@@ -149,13 +149,31 @@ impl Drop for Enqueued {
 }
 
 /// An entry as it is sent.
-struct Sealed {
+pub(crate) struct Sealed {
     entry: SealedEntry,
     /// How many of its bytes change documents.
     document_bytes: u64,
     /// It says when something expires.
     expires: bool,
 }
+
+impl Sealed {
+    /// How many bytes it takes of what may be pending.
+    pub(crate) fn room(&self) -> usize {
+        self.entry.bytes.len() + ENTRY_ROOM
+    }
+
+    pub(crate) fn pending(self, expect: Expect, room: Option<OwnedSemaphorePermit>) -> Waiting {
+        let Self { entry, document_bytes, expires } = self;
+        let mut waiting = Pending::new(Some(entry), expect, room);
+        waiting.0.document_bytes = document_bytes;
+        waiting.0.flags.expires = expires;
+        waiting
+    }
+}
+
+/// What is pending, and its caller's side.
+pub(crate) type Waiting = (Pending, Ticket, oneshot::Receiver<Answer>);
 
 const WAITING: u8 = 0;
 const SEALED: u8 = 1;
@@ -207,9 +225,7 @@ impl Log {
 
     /// What changes make of this state, on the condition that the log still ends there, and nothing of it has expired since it was looked at.
     pub(crate) async fn enqueue_behind(&self, before: &State, changes: &Changes) -> Result<Enqueued> {
-        let entry = changes.entry();
-        let shortened = changes.shortened(&entry, before, self.entry_bytes_max());
-        let sealed = self.seal_changes(changes, entry, shortened)?;
+        let sealed = self.seal_behind(before, changes)?;
         let expect = Expect::Version(before.version);
         self.enqueue_sealed(sealed, expect, Flags::default(), before.judged()).await
     }
@@ -247,15 +263,13 @@ impl Log {
         flags: Flags,
         judged: Option<Judged>,
     ) -> Result<Enqueued> {
-        let Sealed { entry: sealed, document_bytes, expires } = sealed;
         let inner = &self.store.0;
         let timeout = inner.settings.append_timeout;
         let deadline = Instant::now() + timeout;
-        let room = self.room(sealed.bytes.len() + ENTRY_ROOM, deadline).await?;
-        let has_id = sealed.id.is_some();
-        let (mut pending, ticket, outcome) = Pending::new(Some(sealed), expect, Some(room));
-        (pending.flags, pending.document_bytes, pending.judged) =
-            (Flags { expires, ..flags }, document_bytes, judged);
+        let room = self.room(sealed.room(), deadline).await?;
+        let has_id = sealed.entry.id.is_some();
+        let (mut pending, ticket, outcome) = sealed.pending(expect, Some(room));
+        (pending.flags, pending.judged) = (Flags { expires: pending.flags.expires, ..flags }, judged);
         rounds::join(inner, &inner.active(&self.id), [pending]);
         Ok(Enqueued { log: self.id.clone(), has_id, deadline, timeout, outcome, ticket })
     }
@@ -270,19 +284,18 @@ impl Log {
         let timeout = inner.settings.append_timeout;
         let deadline = Instant::now() + timeout;
         let sealed: Vec<_> = entries.into_iter().map(|entry| self.seal(entry)).collect();
-        let bytes = sealed.iter().flatten().map(|sealed| sealed.entry.bytes.len() + ENTRY_ROOM).sum();
+        let bytes = sealed.iter().flatten().map(Sealed::room).sum();
         let active = inner.active(&self.id);
         let pass = self.pass(&active, deadline).await?;
         let mut room = self.room(bytes, deadline).await?;
         let (mut joining, mut outcomes) =
             (Vec::with_capacity(sealed.len()), Vec::with_capacity(sealed.len()));
         for sealed in sealed {
-            outcomes.push(sealed.map(|Sealed { entry: sealed, document_bytes, .. }| {
-                let has_id = sealed.id.is_some();
+            outcomes.push(sealed.map(|sealed| {
+                let has_id = sealed.entry.id.is_some();
                 // Of all the room that there is, less was taken than what is larger would need.
-                let own = room.split((sealed.bytes.len() + ENTRY_ROOM).min(room.num_permits()));
-                let (mut pending, ticket, outcome) = Pending::new(Some(sealed), Expect::Any, own);
-                pending.document_bytes = document_bytes;
+                let own = room.split(sealed.room().min(room.num_permits()));
+                let (pending, ticket, outcome) = sealed.pending(Expect::Any, own);
                 joining.push(pending);
                 Enqueued { log: self.id.clone(), has_id, deadline, timeout, outcome, ticket }
             }));
@@ -341,6 +354,13 @@ impl Log {
         Ok(Sealed { entry, document_bytes, expires })
     }
 
+    /// As [`Log::seal_changes`], in the shorter form behind this state.
+    pub(crate) fn seal_behind(&self, before: &State, changes: &Changes) -> Result<Sealed> {
+        let entry = changes.entry();
+        let shortened = changes.shortened(&entry, before, self.entry_bytes_max());
+        self.seal_changes(changes, entry, shortened)
+    }
+
     fn may_append(&self) -> Result<()> {
         if self.store.0.capabilities.read_only {
             return Err(Error::new(ErrorKind::Refused, "appending")
@@ -366,7 +386,7 @@ impl Log {
     }
 
     /// Waits until so many bytes may join what is pending.
-    async fn room(&self, bytes: usize, deadline: Instant) -> Result<OwnedSemaphorePermit> {
+    pub(crate) async fn room(&self, bytes: usize, deadline: Instant) -> Result<OwnedSemaphorePermit> {
         let inner = &self.store.0;
         let bytes = bytes.min(inner.settings.pending_bytes_max.max(1));
         let mut room =

@@ -104,6 +104,8 @@ pub(crate) struct Active {
     pub transactions: tokio::sync::Mutex<()>,
     /// Read by whoever appends, and written by a transaction that lost its patience.
     pub gate: tokio::sync::RwLock<()>,
+    /// Told whenever a turn ends.
+    pub rested: tokio::sync::Notify,
     /// How many of the store's ids in memory are counted as this log's.
     ids_counted: AtomicUsize,
     /// Those of all logs of the store.
@@ -207,6 +209,8 @@ pub(crate) struct InFlight {
     pub chosen: Vec<Chosen>,
     /// An answer was lost: it may be there.
     pub in_doubt: bool,
+    /// It is written with the commits of other logs, all or none, by whoever has the turns of all of them: never alone.
+    pub is_together: bool,
     /// How often it was sent.
     pub sent: u32,
 }
@@ -228,6 +232,7 @@ impl Active {
             state: Mutex::default(),
             transactions: tokio::sync::Mutex::default(),
             gate: tokio::sync::RwLock::default(),
+            rested: tokio::sync::Notify::default(),
             ids_counted: AtomicUsize::new(0),
             ids_in_store,
         }
@@ -359,11 +364,8 @@ impl State {
     }
 
     /// It will never be told whether the commit in flight was written: its callers hear so, and the log's end is looked for again.
-    pub(crate) fn give_up_in_flight(&mut self, log: &LogId) {
-        let error = Error::new(ErrorKind::Unknown, "appending")
-            .with("log", log)
-            .advise("Its slot was trimmed before an answer came: resolve it by its id, or read the log before you retry");
-        self.answer_in_flight(&error);
+    pub(crate) fn give_up_in_flight(&mut self, log: &LogId, advice: &'static str) {
+        self.answer_in_flight(&Error::new(ErrorKind::Unknown, "appending").with("log", log).advise(advice));
         self.known = Known::Nothing;
     }
 

@@ -8,6 +8,7 @@
 //! | `appender` | the state of one active log: what is pending, what is in flight, what an answer changes |
 //! | `sealing` | how what is pending becomes the next commit |
 //! | `turn`, `rounds` | the logs that have something pending, and their commits in one `create` |
+//! | `together` | commits of several logs, all or none |
 //! | `open` | what must be known of a log before the first append |
 //! | `confirm` | what was only read is made durable before it is acknowledged |
 //! | [`ids`], `id_runs` | which ids a log has: recent ones in memory, older ones in id runs; their bytes |
@@ -36,6 +37,7 @@ pub mod size;
 mod snapshot;
 pub mod state;
 pub mod tail;
+mod together;
 mod turn;
 pub mod verify;
 

@@ -36,6 +36,16 @@ async fn follow_turn(inner: &Inner, turn: Turn) {
     finish(turn, followed);
 }
 
+/// Reads what must be known of one log, for whoever goes on with its turn.
+pub(crate) async fn ready(inner: &Inner, turn: &Active) -> Result<()> {
+    let is_new = matches!(lock(&turn.state).known, Known::Nothing);
+    if is_new {
+        from_head(inner, turn, head(inner, &turn.id).await?.as_ref()).await
+    } else {
+        follow(inner, turn).await
+    }
+}
+
 async fn open_new(inner: &Inner, turns: Vec<Turn>) {
     let logs: Vec<LogId> = turns.iter().map(|turn| turn.id.clone()).collect();
     let heads = match &logs[..] {

@@ -14,9 +14,11 @@ use crate::{Inner, id_runs, lock, open};
 
 /// How often in a row a create behind the head just read may be refused before the log is taken to be damaged.
 const REFUSED_MAX: u32 = 5;
+const TRIMMED: &str =
+    "Its slot was trimmed before an answer came: resolve it by its id, or read the log before you retry";
 /// Pauses between sending a commit in doubt again: doubled from the first to the last.
-const RESEND_FIRST: Duration = Duration::from_millis(5);
-const RESEND_MAX: Duration = Duration::from_secs(1);
+pub(crate) const RESEND_FIRST: Duration = Duration::from_millis(5);
+pub(crate) const RESEND_MAX: Duration = Duration::from_secs(1);
 /// Once so many slots in a row were lost the next try is put off; by how much at the most, at first and later.
 const LOST_PATIENCE: u32 = 3;
 const YIELD_FIRST: Duration = Duration::from_millis(2);
@@ -115,14 +117,14 @@ pub(crate) async fn round(inner: &Arc<Inner>, turns: Vec<Turn>) {
 }
 
 /// What is to be done with a log whose answer was applied.
-enum Next {
+pub(crate) enum Next {
     Rest,
     Doubt,
     /// Slots are lost too often: others get a moment.
     Yield,
 }
 
-fn apply(inner: &Arc<Inner>, turn: &Turn, answer: Created) -> Next {
+pub(crate) fn apply(inner: &Arc<Inner>, turn: &Turn, answer: Created) -> Next {
     let mut state = lock(&turn.state);
     match answer.end {
         End::Done => {
@@ -145,7 +147,7 @@ fn apply(inner: &Arc<Inner>, turn: &Turn, answer: Created) -> Next {
         }
         End::Closed(_) | End::Gap if state.is_in_doubt() => {
             // An earlier try may have landed and been trimmed since: neither "again" nor "nothing was written" would be true.
-            state.give_up_in_flight(&turn.id);
+            state.give_up_in_flight(&turn.id, TRIMMED);
         }
         End::Closed(_) | End::Gap => {
             // The log moved under us in a way that following it cannot tell: look at it from the start.

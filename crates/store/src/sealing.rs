@@ -50,6 +50,14 @@ impl State {
         Some(run)
     }
 
+    /// As [`State::seal`], of the first that is pending alone.
+    pub(crate) fn seal_first(&mut self, inner: &Inner, log: &LogId) -> Option<Run> {
+        let behind = self.pending.split_off(self.pending.len().min(1));
+        let run = self.seal(inner, log);
+        self.pending.extend(behind);
+        run
+    }
+
     /// Takes pending entries for one commit, in order, answering those that need none:
     /// the same id in this batch, an id that is known, a condition that does not hold.
     /// `now` is when the commit is made, unless what it was decided on was judged later.
@@ -260,5 +268,5 @@ fn build(
     let body: Bytes = body.freeze();
     let commit = StoredCommit { version: header.version, header: header.encode(), body: Some(body) };
     let run = Run::one(log.clone(), header.previous, commit);
-    InFlight { run, header, secret, chosen, in_doubt: false, sent: 1 }
+    InFlight { run, header, secret, chosen, in_doubt: false, is_together: false, sent: 1 }
 }

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::appender::{Active, Phase, State};
-use crate::{Inner, lock, rounds};
+use crate::{Inner, lock, rounds, together};
 
 /// The most logs in one `create`.
 const LOGS_A_ROUND: usize = 1_024;
@@ -107,6 +107,7 @@ impl Turn {
         let ids = state.ids.len();
         drop(state);
         self.is_held = false;
+        self.active.rested.notify_waiters();
         self.active.count_ids(ids);
         self.inner.forget_idle_ids();
         None
@@ -118,10 +119,16 @@ impl Drop for Turn {
         if !self.is_held {
             return;
         }
-        if let Some(in_flight) = &mut lock(&self.active.state).in_flight {
+        let mut state = lock(&self.active.state);
+        match &mut state.in_flight {
+            Some(in_flight) if in_flight.is_together => {
+                state.give_up_in_flight(&self.active.id, together::LEFT)
+            }
             // Whether it was sent is not known here.
-            in_flight.in_doubt = true;
+            Some(in_flight) => in_flight.in_doubt = true,
+            None => {}
         }
+        drop(state);
         lock(&self.inner.queue.ready).push_back(Arc::clone(&self.active));
         // After a panic the runtime goes on. If it was shut down, the next append to any log starts a worker in its own.
         if let Ok(runtime) = Handle::try_current() {

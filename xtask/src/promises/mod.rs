@@ -1,5 +1,6 @@
 //! What is promised, the test that would notice, and the break that shows that it does.
 
+mod across;
 mod agents;
 mod artifacts;
 mod dynamodb;
@@ -26,6 +27,7 @@ const ALL: &[&[Promise]] = &[
     failover::FAILOVER,
     layers::LAYERS,
     state::STATE,
+    across::OF_SEVERAL_LOGS,
     merges::MERGES,
     retention::RETENTION,
     expiry::EXPIRY,

@@ -9,6 +9,7 @@
 //! | [`reduce`] | [`Reducers`]: merges of the caller's own |
 //! | [`changes`] | [`Changes`] and [`Condition`]: what a transaction does, as data |
 //! | `transact` | conditions checked, and a closure run again when others were first |
+//! | [`across`] | transactions over several logs |
 //! | `base` | the whole state in one commit, so that what came before it may go |
 //! | `layers`, `overlay` | a state as its snapshots say it, and what came behind them |
 //! | `upkeep` | when snapshots are written, and writing them |
@@ -23,6 +24,7 @@
 //! | [`replay`] | a state from the commits alone, compared with what snapshots say |
 //! | [`watch`] | a document as it changes |
 
+pub mod across;
 pub(crate) mod base;
 pub(crate) mod cache;
 pub mod changes;
@@ -49,6 +51,7 @@ pub(crate) mod upkeep;
 pub mod watch;
 pub mod whole;
 
+pub use across::States;
 pub use cache::{CachedStates, Eviction};
 pub use changes::{Changes, Condition, Json};
 pub use consistency::{Consistency, Token};

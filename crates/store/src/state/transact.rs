@@ -108,7 +108,7 @@ impl Log {
     }
 
     /// The receipt of changes under an id that is there already.
-    async fn has_been_done(&self, changes: &Changes) -> Result<Option<Receipt>> {
+    pub(crate) async fn has_been_done(&self, changes: &Changes) -> Result<Option<Receipt>> {
         match &changes.id {
             Some(id) => {
                 let found = ids::find(&self.store.0, &self.id, id).await?.receipt;
@@ -267,7 +267,7 @@ impl Log {
 /// The tries of a transaction: one transaction of this process and log at a time, and more and more to itself the more often others were
 /// first.
 pub(crate) struct Turns<'a> {
-    log: &'a Log,
+    pub log: &'a Log,
     active: &'a Active,
     deadline: Instant,
     round: u32,
@@ -277,7 +277,11 @@ pub(crate) struct Turns<'a> {
 
 impl<'a> Turns<'a> {
     pub async fn begin(log: &'a Log, active: &'a Active) -> Result<Self> {
-        let deadline = Instant::now() + log.store.0.settings.append_timeout;
+        Self::begin_by(log, active, Instant::now() + log.store.0.settings.append_timeout).await
+    }
+
+    /// As [`Turns::begin`], with a deadline of one's own.
+    pub async fn begin_by(log: &'a Log, active: &'a Active, deadline: Instant) -> Result<Self> {
         let turn = timeout_at(deadline, active.transactions.lock()).await.map_err(|_| late(log))?;
         Ok(Self { log, active, deadline, round: 0, gate: None, _turn: turn })
     }
@@ -289,10 +293,11 @@ impl<'a> Turns<'a> {
     pub async fn next(&mut self) -> Result<Arc<State>> {
         // What joined before it was closed may still be on its way and take one more round, so it is kept for some; and given back
         // between, since other processes may go on being first.
-        if self.round >= PATIENCE && (self.round - PATIENCE).is_multiple_of(ALONE) {
+        if self.round < PATIENCE || (self.round - PATIENCE).is_multiple_of(ALONE) {
             drop(self.gate.take());
-            let gate = timeout_at(self.deadline, self.active.gate.write()).await;
-            self.gate = Some(gate.map_err(|_| late(self.log))?);
+        }
+        if self.round >= PATIENCE {
+            self.close().await?;
         }
         self.round += 1;
         // Not in the middle of a round: it says itself what became of what it sent.
@@ -300,6 +305,18 @@ impl<'a> Turns<'a> {
             return Err(late(self.log));
         }
         Ok(self.log.fold_strong().await?.state)
+    }
+
+    /// Keeps this process's appends waiting, at least until the next try.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] once the time is up.
+    pub async fn close(&mut self) -> Result<()> {
+        if self.gate.is_none() {
+            let gate = timeout_at(self.deadline, self.active.gate.write()).await;
+            self.gate = Some(gate.map_err(|_| late(self.log))?);
+        }
+        Ok(())
     }
 }
 

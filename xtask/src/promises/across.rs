@@ -1,0 +1,63 @@
+//! Of transactions over several logs.
+
+use crate::mutants::Promise;
+
+const ACROSS: &str = "crates/store/src/state/across.rs";
+const TOGETHER: &str = "crates/store/src/together.rs";
+
+pub const OF_SEVERAL_LOGS: &[Promise] = &[
+    Promise {
+        promise: "Changes of several logs are committed to all of them or to none, whatever fails.",
+        package: "icecore-store",
+        test: "whatever_fails_a_log_has_what_its_neighbours_have",
+        broken: "each log stands alone",
+        file: TOGETHER,
+        find: "_ => inner.backend.create(runs.clone(), Mode::AllOrNone).await,",
+        replace: "_ => inner.backend.create(runs.clone(), Mode::Each).await,",
+    },
+    Promise {
+        promise: "A transaction relies only on what holds as it is committed, also in logs that it does not change.",
+        package: "icecore-store",
+        test: "of_two_that_each_rely_on_what_the_other_changes_one_decides_again",
+        broken: "what is only read is not looked at again",
+        file: TOGETHER,
+        find: "            let expect = Expect::Version(before.version);\n            let (mut pending",
+        replace: "            let expect = if sealed.is_some() { Expect::Version(before.version) } else { Expect::Any };\n            let (mut pending",
+    },
+    Promise {
+        promise: "What a transaction over several logs is shown was so at one moment.",
+        package: "icecore-store",
+        test: "nothing_is_lost_or_made_by_racing_transactions_beside_appends_and_every_look_is_of_one_moment",
+        broken: "states are taken as they were read",
+        file: ACROSS,
+        find: "if states.0.len() < 2 {",
+        replace: "if states.0.len() < 20 {",
+    },
+    Promise {
+        promise: "A transaction over several logs whose outcome is not known in time holds none of them up, and is done once if it is tried again.",
+        package: "icecore-store",
+        test: "what_is_not_known_in_time_holds_nobody_up_and_lands_whole_or_not_at_all",
+        broken: "what is in flight is sent again by the next append, alone",
+        file: TOGETHER,
+        find: "Sum::Failed(_) if Instant::now() + pause >= deadline => return Err(give_up(turns)),",
+        replace: "Sum::Failed(_) if Instant::now() + pause >= deadline => return Err(unknown()),",
+    },
+    Promise {
+        promise: "A transaction over several logs gets its turn beside others that never stop appending.",
+        package: "icecore-store",
+        test: "it_gets_its_turn_beside_others_that_never_stop_appending",
+        broken: "appends of the process go on joining",
+        file: ACROSS,
+        find: "            turn.close().await?;\n",
+        replace: "            let _ = turn;\n",
+    },
+    Promise {
+        promise: "A panic below a transaction over several logs leaves none of them locked.",
+        package: "icecore-store",
+        test: "after_a_panic_below_the_outcome_is_unknown_and_the_logs_go_on",
+        broken: "the part that a log has of it is sent alone",
+        file: "crates/store/src/turn.rs",
+        find: "Some(in_flight) if in_flight.is_together => {",
+        replace: "Some(in_flight) if in_flight.is_together && in_flight.sent > 9 => {",
+    },
+];
