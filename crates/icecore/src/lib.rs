@@ -35,7 +35,7 @@ pub use icecore_store::{
     size::LogSize,
     state::{
         self, At, Changes, Condition, Consistency, Document, DocumentPage, Expiry, Json, Merge, Reducers,
-        State, Token,
+        State, States, Token,
     },
 };
 pub use open::{Access, Open, open};

@@ -18,7 +18,7 @@ pub const OF_SEVERAL_LOGS: &[Promise] = &[
     Promise {
         promise: "A transaction relies only on what holds as it is committed, also in logs that it does not change.",
         package: "icecore-store",
-        test: "of_two_that_each_rely_on_what_the_other_changes_one_decides_again",
+        test: "what_was_only_read_must_still_be_so_as_it_is_committed",
         broken: "what is only read is not looked at again",
         file: TOGETHER,
         find: "            let expect = Expect::Version(before.version);\n            let (mut pending",
@@ -37,10 +37,10 @@ pub const OF_SEVERAL_LOGS: &[Promise] = &[
         promise: "A transaction over several logs whose outcome is not known in time holds none of them up, and is done once if it is tried again.",
         package: "icecore-store",
         test: "what_is_not_known_in_time_holds_nobody_up_and_lands_whole_or_not_at_all",
-        broken: "what is in flight is sent again by the next append, alone",
+        broken: "its logs are kept until it is known",
         file: TOGETHER,
         find: "Sum::Failed(_) if Instant::now() + pause >= deadline => return Err(give_up(turns)),",
-        replace: "Sum::Failed(_) if Instant::now() + pause >= deadline => return Err(unknown()),",
+        replace: "Sum::Failed(_) if Instant::now() + pause >= deadline + rounds::RESEND_MAX * 600 => return Err(give_up(turns)),",
     },
     Promise {
         promise: "A transaction over several logs gets its turn beside others that never stop appending.",

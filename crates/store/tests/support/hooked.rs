@@ -22,6 +22,8 @@ pub struct Hooked {
     pub memory: Arc<Memory>,
     /// The next create panics when it is carried out.
     pub panics: AtomicBool,
+    /// Before it is carried out.
+    pub panics_before: AtomicBool,
     /// Creates are never answered.
     pub hangs: AtomicBool,
     /// Every look at heads fails if a log of this key is among them.
@@ -63,6 +65,7 @@ impl Backend for Hooked {
         let limit = self.capabilities().commit_bytes_max;
         let large = runs.iter().flat_map(|run| &run.commits).any(|commit| commit.len() > limit);
         assert!(!large, "a commit is larger than the backend takes");
+        assert!(!self.panics_before.swap(false, Ordering::SeqCst), "this panic was planned");
         let created = self.memory.create(runs, mode).await;
         assert!(!self.panics.swap(false, Ordering::SeqCst), "this panic was planned");
         created
