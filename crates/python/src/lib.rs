@@ -11,6 +11,7 @@
 //! | `error` | our errors as Python exceptions |
 //! | `event`, `state`, `log`, `store` | the classes |
 //! | `retention` | what of a log may go, what is held, and what is kept |
+//! | `sessions` | sessions of a tenant's users |
 //! | `agents`, `artifacts` | what `icecore.penguiflow` calls |
 
 #![expect(missing_debug_implementations, reason = "Python holds these, and prints them by `__repr__`")]
@@ -26,6 +27,7 @@ mod lenient;
 mod log;
 mod retention;
 mod runtime;
+mod sessions;
 mod state;
 mod store;
 mod stream;
@@ -54,6 +56,8 @@ mod _native {
     use crate::retention::{Maintained, NativeRetention, Trimmed, trim};
     #[pymodule_export]
     use crate::runtime::{after_fork, at_exit};
+    #[pymodule_export]
+    use crate::sessions::NativeSessions;
     #[pymodule_export]
     use crate::state::{Change, Changes, Diff, Difference, Document, NativeState};
     #[pymodule_export]

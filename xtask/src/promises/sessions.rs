@@ -154,6 +154,15 @@ pub const OF_SESSIONS: &[Promise] = &[
         replace: "            label: format!(\"{label}{secret}\"),\n            expires_at_ns",
     },
     Promise {
+        promise: "A purge of all leaves of a session that is held what says that it was, so that it is purged when it is let go.",
+        package: "icecore-agents",
+        test: "a_purge_of_all_leaves_what_leads_to_what_is_held",
+        broken: "its record is taken for what nobody's session has",
+        file: "crates/agents/src/sessions/purge.rs",
+        find: "            if is_of_any(&held, &log) {",
+        replace: "            if is_of_any(&BTreeSet::new(), &log) && !held.is_empty() {",
+    },
+    Promise {
         promise: "A dry purge writes nothing.",
         package: "icecore-cli",
         test: "a_dry_purge_says_what_goes_and_writes_nothing",

@@ -3,6 +3,9 @@
 //! A session is ended first, so that nobody finds half of it. Its own log goes after its others, and its entries go last: what leads to it
 //! is there until it is gone, so that a purge that was killed is gone on with by the next, or by a sweep.
 
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
 use futures_util::future::try_join_all;
 use icecore_log::{Error, ErrorKind, Header, LogId, LogPrefix, Result};
 use icecore_store::retention::{Keep, Trim};
@@ -58,7 +61,7 @@ impl Sessions {
     /// # Errors
     /// As [`Sessions::purge`]; what is held is counted and passed over.
     pub async fn purge_all(&self, of: &Of) -> Result<Purged> {
-        let mut all = Purged::default();
+        let (mut all, mut held) = (Purged::default(), BTreeSet::new());
         let mut walk = Walk::new(self.directories_of(of)?, None);
         loop {
             let entries = walk.next(TOGETHER).await?;
@@ -67,13 +70,19 @@ impl Sessions {
             }
             for entry in entries {
                 if let Some(stored) = &entry.stored {
-                    let purged = self.purge_one(&stored.scope(&self.tenant)?, Some(&entry.key), &ANY).await;
-                    all.count(purged)?;
+                    let scope = stored.scope(&self.tenant)?;
+                    let purged = self.purge_one(&scope, Some(&entry.key), &ANY).await;
+                    if all.count(purged)? {
+                        held.insert(scope.prefix()?.as_str().to_owned());
+                    }
                 }
             }
         }
-        // What no entry leads to: written by somebody who was slow.
+        // What no entry leads to: written by somebody who was slow. What is left of a session that is held leads to what is held.
         for log in self.living(&self.prefix_of(of)?).await? {
+            if is_of_any(&held, &log) {
+                continue;
+            }
             all.count(self.delete(&log).await.map(|logs| Purged { logs, ..Purged::default() }))?;
         }
         self.forget(of).await?;
@@ -230,17 +239,26 @@ impl Sessions {
     }
 }
 
+/// Whether a log is of one of the sessions whose names begin so. None of these begins another; so the last before it is the only one that
+/// can begin it.
+fn is_of_any(prefixes: &BTreeSet<String>, log: &LogId) -> bool {
+    let to = (Bound::Unbounded, Bound::Included(log.as_str()));
+    let before = prefixes.range::<str, _>(to).next_back();
+    before.is_some_and(|prefix| log.as_str().starts_with(prefix))
+}
+
 impl Purged {
-    pub(super) fn count(&mut self, one: Result<Self>) -> Result<()> {
+    /// Counts one; whether it is held.
+    pub(super) fn count(&mut self, one: Result<Self>) -> Result<bool> {
         match one {
             Ok(one) => {
                 self.sessions += one.sessions;
                 self.logs += one.logs;
-                Ok(())
+                Ok(false)
             }
             Err(error) if error.kind() == ErrorKind::Refused => {
                 self.held += 1;
-                Ok(())
+                Ok(true)
             }
             Err(error) => Err(error),
         }

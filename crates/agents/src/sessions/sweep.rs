@@ -85,9 +85,10 @@ impl Sessions {
         };
         let scope = stored.scope(&self.tenant)?;
         match seen {
-            Seen::Session(session, missing) if self.is_over(&session, missing, ended_for) => {
-                swept.purged.count(self.purge_one(&scope, Some(&entry.key), &[Status::Expired]).await)
-            }
+            Seen::Session(session, missing) if self.is_over(&session, missing, ended_for) => swept
+                .purged
+                .count(self.purge_one(&scope, Some(&entry.key), &[Status::Expired]).await)
+                .map(drop),
             Seen::Session(_, missing) => {
                 swept.repaired += u64::from(missing.made || missing.ended);
                 self.repair(directory, &entry.key, missing).await

@@ -194,6 +194,37 @@ async fn what_is_held_has_ended_and_is_purged_when_it_is_let_go() {
 }
 
 #[tokio::test]
+async fn a_purge_of_all_leaves_what_leads_to_what_is_held() {
+    let world = World::new();
+    let sessions = world.sessions();
+    for (user, id) in [("ann", "a"), ("ann", "held"), ("ann", "held "), ("ann", "z"), ("bob", "held")] {
+        let s = scope(&sessions, user, id);
+        sessions.create(&s, forever()).await.unwrap();
+        sessions.store().log(s.log("memory").unwrap()).append(Event::new("said", "1")).await.unwrap();
+    }
+    let held = scope(&sessions, "ann", "held");
+    let on = On::Log(held.log("memory").unwrap());
+    let retention = sessions.store().retention().unwrap();
+    let hold = Hold { on, from: None, until: None, reason: "case 7".to_owned() };
+    retention.hold("case", &hold).await.unwrap();
+
+    let ann = Of::User(user(&sessions, "ann"));
+    for (of, sessions_gone, logs_gone, left) in
+        [(&ann, 3, 6, 2), (&Of::Tenant, 1, 2, 1), (&Of::Tenant, 0, 0, 1)]
+    {
+        let purged = sessions.purge_all(of).await.unwrap();
+        assert_eq!((purged.sessions, purged.logs, purged.held), (sessions_gone, logs_gone, 1));
+        assert_eq!(sessions.find(&held).await.unwrap().unwrap().status, Status::Terminated);
+        assert_eq!(listed(&sessions, &Of::Tenant, true, 10).await.len(), left);
+    }
+
+    retention.release("case").await.unwrap();
+    let purged = sessions.purge_all(&Of::Tenant).await.unwrap();
+    assert_eq!((purged.sessions, purged.logs, purged.held), (1, 2, 0));
+    assert_eq!(listed(&sessions, &Of::Tenant, true, 10).await, [""; 0]);
+}
+
+#[tokio::test]
 async fn a_session_of_another_tenant_is_refused_and_one_of_another_user_is_another() {
     let world = World::new();
     let (ours, theirs) = (world.sessions(), world.sessions_of("other"));

@@ -37,6 +37,16 @@ from ._native import (
     encode_json,
 )
 from ._retention import Hold, Policy, Retention
+from ._sessions import (
+    IssuedToken,
+    Purged,
+    Session,
+    SessionLimits,
+    SessionPage,
+    Sessions,
+    SessionToken,
+    Swept,
+)
 from ._state import DocumentPage, State
 from ._store import Store, copy, open
 from ._stream import Stream
@@ -57,17 +67,25 @@ __all__ = [
     "Head",
     "Hold",
     "InvalidError",
+    "IssuedToken",
     "Log",
     "Maintained",
     "NotFoundError",
     "Policy",
+    "Purged",
     "Receipt",
     "RecordedEvent",
     "RefusedError",
     "Retention",
+    "Session",
+    "SessionLimits",
+    "SessionPage",
+    "SessionToken",
+    "Sessions",
     "State",
     "Store",
     "Stream",
+    "Swept",
     "Trimmed",
     "UnavailableError",
     "UnknownOutcomeError",
