@@ -117,8 +117,9 @@ async fn what_is_delayed_is_given_out_when_its_time_has_come_in_the_order_of_its
     world.pass(SECOND);
     put(&queue, &["last"]).await;
     assert_eq!(ids(&queue.lease(1, MINUTE).await.unwrap()), ["late"]);
+    queue.put(&[Message { delay: MINUTE, ..message("behind") }]).await.unwrap();
     world.pass(MINUTE);
-    assert_eq!(ids(&queue.lease(9, MINUTE).await.unwrap()), ["late", "now", "last"]);
+    assert_eq!(ids(&queue.lease(9, MINUTE).await.unwrap()), ["late", "now", "last", "behind"]);
 }
 
 #[tokio::test]
@@ -155,12 +156,14 @@ async fn a_purge_deletes_what_it_says_and_a_dry_run_nothing() {
     let queue = world.queue();
     let many: Vec<_> = (0..MESSAGES_MAX).map(|number| message(&number.to_string())).collect();
     queue.put(&many).await.unwrap();
+    // More than one transaction deletes.
+    put(&queue, &["more", "and more"]).await;
     queue.put(&[Message { delay: MINUTE, ..message("late") }]).await.unwrap();
     let leased = queue.lease(1, MINUTE).await.unwrap().remove(0);
 
     let would = queue.purge(Purge::Waiting, true).await.unwrap();
-    assert_eq!(would.messages, MESSAGES_MAX as u64);
-    assert_eq!(queue.statistics().await.unwrap().ready, MESSAGES_MAX as u64 - 1);
+    assert_eq!(would.messages, MESSAGES_MAX as u64 + 2);
+    assert_eq!(queue.statistics().await.unwrap().ready, MESSAGES_MAX as u64 + 1);
     assert_eq!(queue.purge(Purge::Waiting, false).await.unwrap(), would);
     let left = queue.statistics().await.unwrap();
     assert_eq!((left.ready, left.delayed, left.leased), (0, 0, 1));
@@ -248,12 +251,15 @@ async fn hostile_ids_and_names_are_told_apart_or_refused() {
 async fn what_is_done_leaves_nothing_and_more_that_is_due_at_once_than_one_call_moves_keeps_its_order() {
     let world = World::new();
     let queue = world.queue();
-    let delayed = |number: usize| Message { delay: MINUTE, ..message(&number.to_string()) };
+    // Those that came last are due first.
+    let delay = |number: usize| (4 * MESSAGES_MAX - number) as u64;
+    let delayed =
+        |number| Message { delay: Duration::from_secs(delay(number)), ..message(&number.to_string()) };
     for chunk in 0..3 {
         let many: Vec<_> = (0..MESSAGES_MAX).map(|at| delayed(chunk * MESSAGES_MAX + at)).collect();
         queue.put(&many).await.unwrap();
     }
-    world.pass(MINUTE);
+    world.pass(Duration::from_secs(delay(0)));
     let mut number = 0;
     while number < 3 * MESSAGES_MAX {
         for leased in queue.lease(100, MINUTE).await.unwrap() {
