@@ -9,6 +9,7 @@
 //! | [`artifacts`] | [`Artifacts`]: content with an owner, for as long as limits say |
 //! | [`binding`] | which conversation of a session goes on at which remote agent |
 //! | [`flows`] | [`Flow`]: what a run of a flow has done, so that another process does the rest |
+//! | [`queues`] | [`Queue`]: messages that one worker at a time is given, until one says that it is done |
 //! | [`scope`] | whose something is: tenant, user and session, as types |
 //! | [`sessions`] | [`Sessions`]: made once, touched, expired, ended, listed newest first; their tokens |
 //! | [`fingerprint`] | what makes two events the same event |
@@ -23,6 +24,7 @@ pub mod flows;
 pub mod names;
 pub mod outbox;
 pub mod pause;
+pub mod queues;
 pub mod scope;
 pub mod sessions;
 
@@ -32,5 +34,6 @@ pub use flows::Flow;
 pub use names::{Kind, Tenant};
 pub use outbox::Outbox;
 pub use pause::Pause;
+pub use queues::Queue;
 pub use scope::{SessionScope, UserScope};
 pub use sessions::Sessions;

@@ -35,6 +35,8 @@ pub enum Kind {
     ArtifactIds,
     /// What the nodes of a flow were given and made, by trace.
     Flow,
+    /// The messages of a queue, by its name.
+    Queue,
 }
 
 impl Kind {
@@ -55,6 +57,7 @@ impl Kind {
             Self::Artifacts => "artifacts",
             Self::ArtifactIds => "artifact-ids",
             Self::Flow => "flow",
+            Self::Queue => "queue",
         }
     }
 }

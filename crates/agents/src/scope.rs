@@ -156,7 +156,7 @@ pub(crate) fn told(id: &str) -> String {
     if id.chars().nth(80).is_some() { format!("{shown}… ({} bytes)", id.len()) } else { shown }
 }
 
-fn check(doing: &'static str, id: &str, advice: &str) -> Result<()> {
+pub(crate) fn check(doing: &'static str, id: &str, advice: &str) -> Result<()> {
     if id.is_empty() {
         return Err(Error::new(ErrorKind::Invalid, doing).advise(advice));
     }

@@ -18,6 +18,7 @@ mod logs;
 mod maintain;
 mod output;
 mod policy;
+mod queue;
 mod read;
 mod rejects;
 mod replay;
@@ -109,6 +110,8 @@ enum Command {
     Artifact(artifact::Args),
     /// Show what a flow of durable nodes has done
     Flow(flow::Args),
+    /// Put, lease, acknowledge and replay messages of a durable queue
+    Queue(queue::Args),
     /// Say how many bytes tenants, kinds or logs take: what grows
     Size(size::Args),
     /// Make a log shorter; its documents stay as they are
@@ -158,6 +161,7 @@ impl Command {
             | Self::DeleteLog(trim::DeleteArgs { dry_run: true, .. })
             | Self::Maintain(maintain::Args { dry_run: true, .. }) => WhenClosed::End,
             Self::Session(args) => args.when_closed(),
+            Self::Queue(args) => args.when_closed(),
             Self::Hold(args) if matches!(args.command, hold::Command::List) => WhenClosed::End,
             Self::Policy(args) if matches!(args.command, policy::Command::List) => WhenClosed::End,
             Self::Artifact(args)
@@ -341,6 +345,7 @@ async fn run(cli: &Cli, output: &mut Output) -> Result<ExitCode> {
         Command::Flow(args) => match &args.command {
             flow::Command::Show(which) => flow::show(which, &look(cli).await?, output).await,
         },
+        Command::Queue(args) => queue::run(args, cli, output).await,
         Command::Size(args) => size::run(args, &look(cli).await?, output).await,
         Command::Verify(args) => verify::run(args, &look(cli).await?, output).await,
         Command::Replay(args) => replay::run(args, &look(cli).await?, output).await,

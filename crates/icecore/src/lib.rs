@@ -56,6 +56,11 @@ struct Documents;
 #[doc = include_str!("../../../docs/guide/sessions.md")]
 struct SessionsPage;
 
+/// What the page on queues shows works.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/queues.md")]
+struct QueuesPage;
+
 /// What the page on metrics shows works.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/guide/metrics.md")]

@@ -10,6 +10,7 @@ mod flows;
 mod layers;
 mod merges;
 mod mongodb;
+mod queues;
 mod redis;
 mod retention;
 mod sessions;
@@ -33,6 +34,7 @@ const ALL: &[&[Promise]] = &[
     expiry::EXPIRY,
     agents::AGENTS,
     flows::FLOWS,
+    queues::QUEUES,
     artifacts::ARTIFACTS,
     sessions::OF_SESSIONS,
 ];

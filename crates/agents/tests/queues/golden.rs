@@ -1,0 +1,60 @@
+//! What `docs/formats/queues.md` says is what is stored: the golden file is written and read.
+//!
+//! `ICECORE_BLESS=1 cargo nextest run -p icecore-agents` writes it anew.
+
+use std::path::PathBuf;
+
+use icecore_log::LogId;
+use icecore_store::state::Changes;
+
+use super::*;
+
+/// A line for each document: its key, its value.
+async fn documents(queue: &Queue) -> String {
+    let state = queue.log().state().await.unwrap();
+    let line = |(key, document): (&str, &icecore_store::state::Document)| {
+        let value = String::from_utf8(document.json.to_vec()).unwrap();
+        format!("{{\"log\":\"{}\",\"key\":{},\"value\":{value}}}\n", queue.log().id(), serde_json::json!(key))
+    };
+    state.documents("").map(line).collect()
+}
+
+#[tokio::test]
+async fn queues_are_stored_and_read_as_the_golden_file_says() {
+    let world = World::new();
+    let queue = world.queue();
+    let once = Message { attempts_max: Some(1), ..Message::new("~dead/é", json(r#"{"n": 1.50}"#)) };
+    let late = Message { delay: MINUTE, ..message("late") };
+    queue.put(&[once, message("done"), message("held"), late, message("ready")]).await.unwrap();
+    let leased = queue.lease(3, MINUTE).await.unwrap();
+    world.pass(SECOND);
+    queue.nack("~dead/é", leased[0].fence, Duration::ZERO, "no such model").await.unwrap();
+    queue.ack("done", leased[1].fence).await.unwrap();
+
+    let written = documents(&queue).await;
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/queues.ndjson");
+    if std::env::var_os("ICECORE_BLESS").is_some() {
+        std::fs::write(&path, &written).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(written, golden);
+
+    // Another process finds the same in what the file says.
+    let read = World::new();
+    for line in golden.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let log = read.store().log(LogId::parse(line["log"].as_str().unwrap()).unwrap());
+        assert_eq!(log.id(), &tenant().log(Kind::Queue, b"jobs").unwrap());
+        let value = Json::of(&line["value"]).unwrap();
+        log.commit(Changes::new().put(line["key"].as_str().unwrap(), value)).await.unwrap();
+    }
+    let found = read.queue();
+    let counts = found.statistics().await.unwrap();
+    assert_eq!((counts.ready, counts.delayed, counts.leased, counts.dead), (1, 1, 1, 1));
+    assert!(put(&found, &["done"]).await[0].repeated);
+    found.ack("held", leased[2].fence).await.unwrap();
+    let dead = found.dead(None, 9).await.unwrap();
+    assert_eq!((dead[0].id.as_str(), dead[0].reason.as_str()), ("~dead/é", "no such model"));
+    read.pass(MINUTE);
+    assert_eq!(ids(&found.lease(9, MINUTE).await.unwrap()), ["late", "ready"]);
+}

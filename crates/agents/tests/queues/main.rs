@@ -1,0 +1,81 @@
+//! Queues: each message given out to one worker at a time, until it is done or dead, whoever races.
+#![expect(clippy::unwrap_used, reason = "a test says so by failing")]
+
+mod basics;
+mod golden;
+mod model;
+mod races;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use icecore_agents::queues::{Leased, Message, Put, Queue};
+use icecore_agents::{Kind, Tenant};
+use icecore_embedded::Memory;
+use icecore_log::{Backend, Clock, Timestamp};
+use icecore_store::state::Json;
+use icecore_store::{Settings, Store};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A clock that stands still until it is set.
+#[derive(Debug)]
+struct ManualClock(AtomicI64);
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// A system in memory, and what opens it as a process of its own.
+struct World {
+    backend: Arc<dyn Backend>,
+    clock: Arc<ManualClock>,
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = Arc::new(ManualClock(AtomicI64::new(1_764_000_000_000_000_000)));
+        Self { backend: Arc::new(Memory::default()), clock }
+    }
+
+    fn pass(&self, length: Duration) {
+        self.clock.0.fetch_add(i64::try_from(length.as_nanos()).unwrap(), Ordering::SeqCst);
+    }
+
+    fn store(&self) -> Store {
+        let mut settings = Settings::default();
+        settings.append_timeout = Duration::from_secs(5);
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        Store::builder(Arc::clone(&self.backend)).settings(settings).clock(clock).build()
+    }
+
+    fn queue(&self) -> Queue {
+        Queue::new(&self.store(), &tenant(), "jobs").unwrap()
+    }
+}
+
+fn tenant() -> Tenant {
+    Tenant::new("acme").unwrap()
+}
+
+fn json(text: &str) -> Json {
+    Json::text(text.to_owned()).unwrap()
+}
+
+/// Its payload says its id.
+fn message(id: &str) -> Message {
+    Message::new(id, Json::of(id).unwrap())
+}
+
+async fn put(queue: &Queue, ids: &[&str]) -> Vec<Put> {
+    let messages: Vec<_> = ids.iter().map(|id| message(id)).collect();
+    queue.put(&messages).await.unwrap()
+}
+
+fn ids(leased: &[Leased]) -> Vec<&str> {
+    leased.iter().map(|one| one.id.as_str()).collect()
+}

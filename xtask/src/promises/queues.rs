@@ -1,0 +1,128 @@
+//! Of durable queues.
+
+use crate::mutants::Promise;
+
+const RECORD: &str = "crates/agents/src/queues/record.rs";
+const PUT: &str = "crates/agents/src/queues/put.rs";
+const LEASE: &str = "crates/agents/src/queues/lease.rs";
+const DEAD: &str = "crates/agents/src/queues/dead.rs";
+
+pub const QUEUES: &[Promise] = &[
+    Promise {
+        promise: "Messages of a queue are given out in their order, each to one worker, and not again once they are done.",
+        package: "icecore-agents",
+        test: "messages_are_given_out_in_their_order_each_to_one_worker",
+        broken: "what is done can be given out again",
+        file: RECORD,
+        find: "        self.delete(message(from.number));\n        self.shift(id, from, to)",
+        replace: "        self.place(id, to)",
+    },
+    Promise {
+        promise: "A message is put once by its id, until a day after it is done; of what is done nothing else stays.",
+        package: "icecore-agents",
+        test: "a_message_is_put_once_by_its_id_also_after_it_is_done",
+        broken: "ids stay for ever",
+        file: RECORD,
+        find: "self.place == Place::Done && self.at_ms <= Some(now_ms)",
+        replace: "self.place == Place::Done && self.at_ms < Some(0) && now_ms < 0",
+    },
+    Promise {
+        promise: "A message under an id that is there, which says something else, is a conflict, and nothing beside it is put.",
+        package: "icecore-agents",
+        test: "a_message_is_put_once_by_its_id_also_after_it_is_done",
+        broken: "what it says is not compared",
+        file: PUT,
+        find: "if before.sha256 != *hash {",
+        replace: "if before.sha256.len() != hash.len() {",
+    },
+    Promise {
+        promise: "Who had a message before it was given to another can change nothing of it.",
+        package: "icecore-agents",
+        test: "who_had_a_message_before_another_can_change_nothing_of_it",
+        broken: "any fence will do",
+        file: LEASE,
+        find: "Place::Leased if status.fence == Some(fence) =>",
+        replace: "Place::Leased if status.fence >= Some(fence) =>",
+    },
+    Promise {
+        promise: "Of workers whose leases run out, the last one alone says that a message is done.",
+        package: "icecore-agents",
+        test: "of_workers_whose_leases_run_out_the_last_one_alone_says_that_it_is_done",
+        broken: "a fence may be that of an earlier lease",
+        file: LEASE,
+        find: "    work.head.fence += 1;\n",
+        replace: "    work.head.fence = 1;\n",
+    },
+    Promise {
+        promise: "A lease that is extended lasts longer.",
+        package: "icecore-agents",
+        test: "a_lease_that_is_extended_lasts_longer_and_one_that_ended_counts_until_another_begins",
+        broken: "its end stays",
+        file: LEASE,
+        find: "work.shift(key, status, &Status { at_ms: Some(until), ..status.clone() })?;",
+        replace: "work.shift(key, status, status)?;",
+    },
+    Promise {
+        promise: "What is delayed is given out when its time has come, and not before, in the order of its coming.",
+        package: "icecore-agents",
+        test: "what_is_delayed_is_given_out_when_its_time_has_come_in_the_order_of_its_coming",
+        broken: "what has become due goes first",
+        file: LEASE,
+        find: "        candidates.sort_by_key(|(entry, _)| entry.number);\n",
+        replace: "",
+    },
+    Promise {
+        promise: "A message that was given out as often as it may be is a dead letter, also if its worker said nothing, until it is replayed or purged.",
+        package: "icecore-agents",
+        test: "what_failed_too_often_is_a_dead_letter_until_it_is_replayed_or_purged",
+        broken: "it may be given out once more",
+        file: RECORD,
+        find: "self.attempts >= max",
+        replace: "self.attempts > max",
+    },
+    Promise {
+        promise: "A purge deletes what it says, and a dry run nothing.",
+        package: "icecore-agents",
+        test: "a_purge_deletes_what_it_says_and_a_dry_run_nothing",
+        broken: "it ends after one transaction",
+        file: DEAD,
+        find: "if one.messages < MESSAGES_MAX as u64 {",
+        replace: "if one.messages <= MESSAGES_MAX as u64 {",
+    },
+    Promise {
+        promise: "Whoever waits for a message is given one that comes, or that becomes due, at once.",
+        package: "icecore-agents",
+        test: "whoever_waits_is_given_what_comes_and_what_becomes_due",
+        broken: "it looks once a second",
+        file: LEASE,
+        find: "due.map_or(length, |due| due.min(length)).min(LOOK_EVERY)",
+        replace: "due.map_or(length, |_| LOOK_EVERY)",
+    },
+    Promise {
+        promise: "More that becomes due at once than one commit moves keeps its order, and what is done leaves nothing that a lease reads.",
+        package: "icecore-agents",
+        test: "what_is_done_leaves_nothing_and_more_that_is_due_at_once_than_one_call_moves_keeps_its_order",
+        broken: "only some of what is due is looked at",
+        file: LEASE,
+        find: "    let is_too_many = due.len() > MESSAGES_MAX;\n",
+        replace: "    let is_too_many = false;\n",
+    },
+    Promise {
+        promise: "Whatever calls come in whatever order, from several processes, a queue does what a list would.",
+        package: "icecore-agents",
+        test: "generated_calls_do_what_a_list_would",
+        broken: "an id that is put again is forgotten with the message before",
+        file: RECORD,
+        find: "            self.delete(status.key());\n            return Ok(None);",
+        replace: "            return Ok(None);",
+    },
+    Promise {
+        promise: "Queues and messages whose ids look alike, or are hostile, never meet.",
+        package: "icecore-agents",
+        test: "hostile_ids_and_names_are_told_apart_or_refused",
+        broken: "an id is its beginning",
+        file: RECORD,
+        find: "names::key(id.as_bytes())",
+        replace: "names::key(&id.as_bytes()[..id.len().min(1)])",
+    },
+];
