@@ -22,12 +22,15 @@ from ._native import (
     Change,
     Changes,
     Copied,
+    DeadLetter,
     Diff,
     Difference,
     Document,
     Event,
     Head,
+    Leased,
     Maintained,
+    QueueStatistics,
     Receipt,
     RecordedEvent,
     Trimmed,
@@ -36,6 +39,7 @@ from ._native import (
     _at_exit,
     encode_json,
 )
+from ._queue import Message, Purged, Put, Queue
 from ._retention import Hold, Policy, Retention
 from ._state import DocumentPage, State
 from ._store import Store, copy, open
@@ -47,6 +51,7 @@ __all__ = [
     "ConflictError",
     "Copied",
     "CorruptError",
+    "DeadLetter",
     "Diff",
     "Difference",
     "Document",
@@ -57,10 +62,16 @@ __all__ = [
     "Head",
     "Hold",
     "InvalidError",
+    "Leased",
     "Log",
     "Maintained",
+    "Message",
     "NotFoundError",
     "Policy",
+    "Purged",
+    "Put",
+    "Queue",
+    "QueueStatistics",
     "Receipt",
     "RecordedEvent",
     "RefusedError",
