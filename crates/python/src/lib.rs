@@ -10,6 +10,7 @@
 //! | `lenient` | any Python value into JSON: what a runtime hands over |
 //! | `error` | our errors as Python exceptions |
 //! | `event`, `state`, `log`, `store` | the classes |
+//! | `queues` | durable queues |
 //! | `retention` | what of a log may go, what is held, and what is kept |
 //! | `sessions` | sessions of a tenant's users |
 //! | `agents`, `artifacts` | what `icecore.penguiflow` calls |
@@ -25,6 +26,7 @@ mod flows;
 mod json;
 mod lenient;
 mod log;
+mod queues;
 mod retention;
 mod runtime;
 mod sessions;
@@ -52,6 +54,8 @@ mod _native {
     use crate::lenient::encode_any;
     #[pymodule_export]
     use crate::log::{Head, NativeLog};
+    #[pymodule_export]
+    use crate::queues::{DeadLetter, Leased, NativeQueue, QueueStatistics};
     #[pymodule_export]
     use crate::retention::{Maintained, NativeRetention, Trimmed, trim};
     #[pymodule_export]

@@ -10,7 +10,7 @@ import pytest
 PAGES = Path(__file__).parents[3] / "docs/guide"
 
 
-@pytest.mark.parametrize("page", ["python", "penguiflow", "metrics", "sessions"])
+@pytest.mark.parametrize("page", ["python", "queues", "penguiflow", "metrics", "sessions"])
 def test_the_examples_of_the_page_run(page: str, tmp_path: Path) -> None:
     examples = re.findall(r"```python\n(.*?)```", (PAGES / f"{page}.md").read_text(), re.DOTALL)
 

@@ -568,8 +568,8 @@ pub const STORAGE: &[Promise] = &[
         test: "racing_transactions_lose_no_update",
         broken: "a transaction is appended whatever came between",
         file: "crates/store/src/append.rs",
-        find: "let sealed = self.seal_changes(changes, entry, shortened)?;\n        let expect = Expect::Version(before.version);",
-        replace: "let sealed = self.seal_changes(changes, entry, shortened)?;\n        let expect = Expect::Any;",
+        find: "let sealed = self.seal_behind(before, changes)?;\n        let expect = Expect::Version(before.version);",
+        replace: "let sealed = self.seal_behind(before, changes)?;\n        let expect = Expect::Any;",
     },
     Promise {
         promise: "A transaction with an id is committed once, whatever the state is when it is tried again.",

@@ -9,6 +9,7 @@ from . import _native
 from ._call import wait
 from ._log import Log
 from ._native import Copied, NativeStore, Verified
+from ._queue import Queue
 from ._retention import Retention
 from ._stream import Stream
 
@@ -52,6 +53,10 @@ class Store:
     def log(self, *name: str) -> Log:
         """A log, by its escaped name such as ``acme/session/s-1``, or by tenant, kind and key, each any text."""
         return Log(self._native.log(*name))
+
+    def queue(self, tenant: str, name: str) -> Queue:
+        """A durable queue of a tenant, whether it exists or not."""
+        return Queue(self._native, tenant, name)
 
     def logs(self, prefix: str = "") -> Stream[str]:
         """The escaped names of the logs that begin so."""
