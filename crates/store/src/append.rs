@@ -163,9 +163,12 @@ impl Sealed {
         self.entry.bytes.len() + ENTRY_ROOM
     }
 
-    pub(crate) fn pending(self, expect: Expect, room: Option<OwnedSemaphorePermit>) -> Waiting {
+    /// With its part of the room that was taken for it, or for several.
+    pub(crate) fn pending(self, expect: Expect, room: &mut OwnedSemaphorePermit) -> Waiting {
+        // Of all the room that there is, less was taken than what is larger would need.
+        let own = room.split(self.room().min(room.num_permits()));
         let Self { entry, document_bytes, expires } = self;
-        let mut waiting = Pending::new(Some(entry), expect, room);
+        let mut waiting = Pending::new(Some(entry), expect, own);
         waiting.0.document_bytes = document_bytes;
         waiting.0.flags.expires = expires;
         waiting
@@ -266,9 +269,9 @@ impl Log {
         let inner = &self.store.0;
         let timeout = inner.settings.append_timeout;
         let deadline = Instant::now() + timeout;
-        let room = self.room(sealed.room(), deadline).await?;
+        let mut room = self.room(sealed.room(), deadline).await?;
         let has_id = sealed.entry.id.is_some();
-        let (mut pending, ticket, outcome) = sealed.pending(expect, Some(room));
+        let (mut pending, ticket, outcome) = sealed.pending(expect, &mut room);
         (pending.flags, pending.judged) = (Flags { expires: pending.flags.expires, ..flags }, judged);
         rounds::join(inner, &inner.active(&self.id), [pending]);
         Ok(Enqueued { log: self.id.clone(), has_id, deadline, timeout, outcome, ticket })
@@ -293,9 +296,7 @@ impl Log {
         for sealed in sealed {
             outcomes.push(sealed.map(|sealed| {
                 let has_id = sealed.entry.id.is_some();
-                // Of all the room that there is, less was taken than what is larger would need.
-                let own = room.split(sealed.room().min(room.num_permits()));
-                let (pending, ticket, outcome) = sealed.pending(Expect::Any, own);
+                let (pending, ticket, outcome) = sealed.pending(Expect::Any, &mut room);
                 joining.push(pending);
                 Enqueued { log: self.id.clone(), has_id, deadline, timeout, outcome, ticket }
             }));
@@ -442,7 +443,7 @@ impl Store {
     }
 }
 
-fn nothing_written(log: &LogId, because: &'static str) -> Error {
+pub(crate) fn nothing_written(log: &LogId, because: &'static str) -> Error {
     Error::new(ErrorKind::Unavailable, "appending")
         .with("log", log)
         .with("because", because)

@@ -4,14 +4,13 @@
 //! of them or the time is up. Then the logs are free although the outcome is not known: whoever wins one of the slots decides that none of them is written.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use icecore_log::{Created, End, Error, ErrorKind, Mode, Result, Run};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::append::{Expect, Receipt, Sealed};
+use crate::append::{Expect, Receipt, Sealed, nothing_written};
 use crate::appender::{Active, Answer, Known, Pending};
 use crate::state::{Changes, State};
 use crate::turn::{self, Turn};
@@ -46,11 +45,7 @@ impl Member {
         let members = parts.iter().zip(sealed).map(|((log, before, _), sealed)| {
             let expect = Expect::Version(before.version);
             let (mut pending, _, outcome) = match sealed {
-                // Of all the room that there is, less was taken than what is larger would need.
-                Some(sealed) => {
-                    let own = room.split(sealed.room().min(room.num_permits()));
-                    sealed.pending(expect, own)
-                }
+                Some(sealed) => sealed.pending(expect, &mut room),
                 None => Pending::new(None, expect, None),
             };
             pending.judged = before.judged();
@@ -119,10 +114,7 @@ async fn take_turn(inner: &Arc<Inner>, active: &Arc<Active>, deadline: Instant) 
 }
 
 fn late(log: &Active) -> Error {
-    Error::new(ErrorKind::Unavailable, "appending")
-        .with("log", &log.id)
-        .with("because", "it did not get its turn in time")
-        .advise("Nothing was written: retry")
+    nothing_written(&log.id, "it did not get its turn in time")
 }
 
 async fn with_turns(
@@ -229,13 +221,11 @@ async fn send(
     runs: Vec<Run>,
     deadline: Instant,
 ) -> Result<Option<Outcome>> {
+    // One alone is possible on every system.
+    let mode = if runs.len() > 1 { Mode::AllOrNone } else { Mode::Each };
     let (mut is_in_doubt, mut pause) = (false, rounds::RESEND_FIRST);
     loop {
-        let answers = match runs[..] {
-            // One alone is possible on every system.
-            [_] => inner.backend.create(runs.clone(), Mode::Each).await,
-            _ => inner.backend.create(runs.clone(), Mode::AllOrNone).await,
-        };
+        let answers = inner.backend.create(runs.clone(), mode).await;
         match sum(&answers, runs.len()) {
             Sum::Done => {
                 for turn in turns.iter().filter(|turn| lock(&turn.state).in_flight.is_some()) {
@@ -258,7 +248,7 @@ async fn send(
             Sum::Failed(_) => is_in_doubt = true,
         }
         sleep(pause).await;
-        pause = pause.saturating_mul(2).min(rounds::RESEND_MAX).max(Duration::from_millis(1));
+        pause = pause.saturating_mul(2).min(rounds::RESEND_MAX);
     }
 }
 

@@ -12,8 +12,8 @@ pub const OF_SEVERAL_LOGS: &[Promise] = &[
         test: "whatever_fails_a_log_has_what_its_neighbours_have",
         broken: "each log stands alone",
         file: TOGETHER,
-        find: "_ => inner.backend.create(runs.clone(), Mode::AllOrNone).await,",
-        replace: "_ => inner.backend.create(runs.clone(), Mode::Each).await,",
+        find: "{ Mode::AllOrNone } else",
+        replace: "{ Mode::Each } else",
     },
     Promise {
         promise: "A transaction relies only on what holds as it is committed, also in logs that it does not change.",
