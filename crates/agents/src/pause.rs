@@ -38,9 +38,8 @@ struct Waiting<'a> {
 /// # Errors
 /// [`ErrorKind::Invalid`] if it is nested too deep.
 pub fn saving(payload: &Json, ttl: Option<Duration>, now: Timestamp) -> Result<Changes> {
-    let later = |ttl: Duration| {
-        (now.0 / 1_000_000).saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX))
-    };
+    let later =
+        |ttl: Duration| now.millis().saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX));
     let mut text = Vec::with_capacity(payload.bytes().len() + 64);
     text.extend_from_slice(br#"{"expires_at_ms":"#);
     text.extend_from_slice(ttl.map_or_else(|| "null".to_owned(), |ttl| later(ttl).to_string()).as_bytes());
@@ -151,7 +150,7 @@ impl Pause {
     }
 
     fn now_ms(&self) -> i64 {
-        self.log.store().now().0 / 1_000_000
+        self.log.store().now().millis()
     }
 }
 

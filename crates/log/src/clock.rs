@@ -8,6 +8,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(pub i64);
 
+const NANOS_IN_MILLI: i64 = 1_000_000;
+
 impl Timestamp {
     /// The time this much later, or the last one that there is.
     #[must_use]
@@ -19,6 +21,16 @@ impl Timestamp {
     #[must_use]
     pub fn before(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)))
+    }
+
+    /// The same in whole milliseconds, rounded down.
+    pub fn millis(self) -> i64 {
+        self.0.div_euclid(NANOS_IN_MILLI)
+    }
+
+    /// So many milliseconds since 1970; or the first or the last time that there is, where it would be beyond.
+    pub fn of_millis(millis: i64) -> Self {
+        Self(millis.saturating_mul(NANOS_IN_MILLI))
     }
 
     /// How long ago `earlier` was; zero if it was not.

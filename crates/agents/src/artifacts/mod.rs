@@ -209,7 +209,7 @@ impl Artifacts {
     }
 
     fn now_ms(&self) -> i64 {
-        self.store.now().0.div_euclid(1_000_000)
+        self.store.now().millis()
     }
 }
 

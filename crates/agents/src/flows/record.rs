@@ -209,7 +209,7 @@ impl FlowDocument {
     /// The next life.
     pub fn after(state: &State, by: &str, now: Timestamp) -> Result<Self> {
         let life = Self::of(state)?.map_or(0, |flow| flow.life) + 1;
-        Ok(Self { format: FORMAT, life, by: by.to_owned(), at_ms: ms(now) })
+        Ok(Self { format: FORMAT, life, by: by.to_owned(), at_ms: now.millis() })
     }
 }
 
@@ -225,7 +225,7 @@ impl Started<'_> {
 
 impl Made<'_> {
     pub fn json(output: &Json, life: u64, now: Timestamp) -> Result<Json> {
-        Json::of(&Made { life, at_ms: ms(now), output: raw_of(output)? })
+        Json::of(&Made { life, at_ms: now.millis(), output: raw_of(output)? })
     }
 
     pub fn output(&self) -> Bytes {
@@ -291,10 +291,6 @@ impl NodeRecord {
             finished_at_ms: made.map(|made| made.at_ms),
         }))
     }
-}
-
-pub(super) fn ms(at: Timestamp) -> i64 {
-    at.0 / 1_000_000
 }
 
 pub(super) fn raw_of(json: &Json) -> Result<&RawValue> {

@@ -12,7 +12,7 @@ use icecore_store::state::{Changes, Json, Merge, State};
 use super::DOING;
 use super::record::{
     Attempt, ERROR, FLOW, Failure, FlowDocument, FlowError, Made, OUT, Occurrence, RESULT, RUN, RunDocument,
-    ms, raw_of, read,
+    raw_of, read,
 };
 use crate::names;
 
@@ -94,7 +94,7 @@ impl Run {
         }
         let (run, out) = (turn.occurrence.document(RUN), turn.occurrence.document(OUT));
         let inner = &self.0;
-        let now_ms = ms(inner.log.store().now());
+        let now_ms = inner.log.store().now().millis();
         let (mut recorded, mut attempt) = (None, 0);
         let decide = |state: &State| {
             recorded = made_in(state, &out)?;
@@ -147,7 +147,7 @@ impl Run {
     /// As [`Log::transact`].
     pub async fn fail(&self, error: &str) -> Result<()> {
         let inner = &self.0;
-        let at_ms = ms(inner.log.store().now());
+        let at_ms = inner.log.store().now().millis();
         let failed = FlowError { life: inner.life, at_ms, error: shortened(error) };
         let decide = |state: &State| {
             let is_over = state.get(RESULT).is_some() || inner.is_ours(state).is_err();
@@ -243,7 +243,7 @@ impl Turn {
     /// # Errors
     /// None: it can be written.
     pub fn failed(&self, error: &str) -> Result<(LogId, Entry)> {
-        let at_ms = ms(self.inner.log.store().now());
+        let at_ms = self.inner.log.store().now().millis();
         let failure = Failure { attempt: self.attempt, at_ms, error: shortened(error) };
         let merge = Merge::append(&[failure])?.pointer("/errors");
         let entry = Changes::new().merge(self.occurrence.document(RUN), merge).entry();

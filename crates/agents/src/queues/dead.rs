@@ -123,7 +123,7 @@ impl Queue {
                 attempts: status.attempts,
                 reason: status.reason.unwrap_or_default(),
                 put_at: stored.at(),
-                died_at: record::at(status.at_ms.unwrap_or(0)),
+                died_at: Timestamp::of_millis(status.at_ms.unwrap_or(0)),
                 payload: stored.payload(),
             })
         };

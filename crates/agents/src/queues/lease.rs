@@ -67,7 +67,7 @@ impl Queue {
             (state.version, statuses.iter().filter_map(|status| status.at_ms).min())
         };
         let now = self.log.store().now();
-        let due = due.map(|ms| record::at(ms).since(now).max(SOON));
+        let due = due.map(|ms| Timestamp::of_millis(ms).since(now).max(SOON));
         let length = due.map_or(length, |due| due.min(length)).min(LOOK_EVERY);
         self.log.store().backend().wait(&[(self.log.id().clone(), version)], length).await
     }
@@ -81,7 +81,7 @@ impl Queue {
     /// than [a day](REMEMBERED) ago; else as [`Log::transact`](icecore_store::Log::transact).
     pub async fn ack(&self, id: &str, fence: u64) -> Result<()> {
         self.settle(id, fence, |work, key, status| {
-            let forgotten = record::ms(record::at(work.now_ms).after(REMEMBERED));
+            let forgotten = Timestamp::of_millis(work.now_ms).after(REMEMBERED).millis();
             let done = Status { place: Place::Done, at_ms: Some(forgotten), reason: None, ..status.clone() };
             work.finish(key, status, &done)?;
             work.forget(1)
@@ -98,16 +98,16 @@ impl Queue {
         let given = self
             .settle(id, fence, |work, key, status| {
                 let mut to = Status { reason: Some(shortened(reason)), ..status.clone() };
-                let later = record::at(work.now_ms).after(delay);
+                let later = Timestamp::of_millis(work.now_ms).after(delay);
                 let given = match (status.is_worn_out(), delay.is_zero()) {
                     (true, _) => GivenBack::Dead,
                     (false, true) => GivenBack::Ready,
-                    (false, false) => GivenBack::Delayed(record::at(record::ms(later))),
+                    (false, false) => GivenBack::Delayed(Timestamp::of_millis(later.millis())),
                 };
                 (to.place, to.at_ms) = match given {
                     GivenBack::Dead => (Place::Dead, Some(work.now_ms)),
                     GivenBack::Ready => (Place::Ready, None),
-                    GivenBack::Delayed(at) => (Place::Delayed, Some(record::ms(at))),
+                    GivenBack::Delayed(at) => (Place::Delayed, Some(at.millis())),
                 };
                 work.shift(key, status, &to)?;
                 Ok(given)
@@ -124,9 +124,9 @@ impl Queue {
         check_length(SETTLING, length)?;
         let until = self
             .settle(id, fence, |work, key, status| {
-                let until = record::ms(record::at(work.now_ms).after(length));
+                let until = Timestamp::of_millis(work.now_ms).after(length).millis();
                 work.shift(key, status, &Status { at_ms: Some(until), ..status.clone() })?;
-                Ok(record::at(until))
+                Ok(Timestamp::of_millis(until))
             })
             .await?;
         until.ok_or_else(|| self.stale(id, fence, "it is done"))
@@ -208,7 +208,7 @@ fn give_out(work: &mut Work<'_>, chosen: &[(Entry, Status)], length: Duration) -
     }
     work.head.fence += 1;
     let fence = work.head.fence;
-    let until = record::ms(record::at(work.now_ms).after(length));
+    let until = Timestamp::of_millis(work.now_ms).after(length).millis();
     let mut leased = Vec::with_capacity(chosen.len());
     for (entry, status) in chosen {
         let attempts = status.attempts.saturating_add(1);
@@ -224,7 +224,7 @@ fn give_out(work: &mut Work<'_>, chosen: &[(Entry, Status)], length: Duration) -
             number: entry.number,
             fence,
             attempts,
-            until: record::at(until),
+            until: Timestamp::of_millis(until),
             put_at: stored.at(),
             payload: stored.payload(),
         });

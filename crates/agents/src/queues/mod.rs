@@ -148,7 +148,7 @@ impl Queue {
     }
 
     fn now_ms(&self) -> i64 {
-        record::ms(self.log.store().now())
+        self.log.store().now().millis()
     }
 
     fn error(&self, kind: ErrorKind, doing: &'static str) -> Error {

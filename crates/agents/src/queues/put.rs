@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use icecore_log::{Error, ErrorKind, Hash, Result};
+use icecore_log::{Error, ErrorKind, Hash, Result, Timestamp};
 
-use super::record::{Place, Status, Work, key, ms};
+use super::record::{Place, Status, Work, key};
 use super::{Message, Put, Queue, check_count};
 use crate::scope;
 
@@ -66,7 +66,7 @@ impl Queue {
         let status = Status {
             number: work.head.next,
             place: if is_delayed { Place::Delayed } else { Place::Ready },
-            at_ms: is_delayed.then(|| ms(super::record::at(work.now_ms).after(message.delay))),
+            at_ms: is_delayed.then(|| Timestamp::of_millis(work.now_ms).after(message.delay).millis()),
             fence: None,
             attempts: 0,
             attempts_max: message.attempts_max,

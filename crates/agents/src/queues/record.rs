@@ -120,7 +120,7 @@ impl Stored<'_> {
     }
 
     pub fn at(&self) -> Timestamp {
-        at(self.at_ms)
+        Timestamp::of_millis(self.at_ms)
     }
 }
 
@@ -278,14 +278,6 @@ pub(super) fn key(id: &str) -> String {
 
 pub(super) fn message(number: u64) -> String {
     format!("{MESSAGES}{number:020}")
-}
-
-pub(super) fn ms(at: Timestamp) -> i64 {
-    at.0.div_euclid(1_000_000)
-}
-
-pub(super) fn at(ms: i64) -> Timestamp {
-    Timestamp(ms.saturating_mul(1_000_000))
 }
 
 fn read<T: serde::de::DeserializeOwned>(document: &Document) -> Result<T> {
