@@ -1,13 +1,11 @@
 //! The bytes of `docs/formats/artifacts.md`, as a file that a test writes and reads. `ICECORE_BLESS=1` writes it anew.
 
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use icecore_log::{Entropy, LogPrefix};
 use serde_json::{Value, json};
 
 use super::*;
-
-const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/artifacts.ndjson");
 
 /// The same bytes each time.
 #[derive(Debug, Default)]
@@ -53,11 +51,7 @@ async fn the_bytes_are_those_of_the_golden_file_and_are_read() {
     always.of(&Owner::session("")).unwrap().put(super::what("b"), Bytes::new()).await.unwrap();
 
     let written: Vec<_> = lines(&world).await.iter().map(|line| format!("{line}\n")).collect();
-    if std::env::var_os("ICECORE_BLESS").is_some() {
-        std::fs::write(GOLDEN, written.concat()).unwrap();
-    }
-    let golden = std::fs::read_to_string(GOLDEN).unwrap();
-    assert_eq!(written.concat(), golden);
+    let golden = support::golden("artifacts.ndjson", &written.concat());
 
     let other = World::new();
     for line in golden.lines() {

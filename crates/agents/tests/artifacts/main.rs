@@ -10,33 +10,26 @@ mod memory;
 #[path = "../../../store/tests/support/mortal.rs"]
 mod mortal;
 mod owners;
+#[path = "../support/mod.rs"]
+mod support;
 mod sweeps;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use icecore_agents::artifacts::{Artifact, Artifacts, Owned, Owner, Retention, What};
 use icecore_agents::{Kind, Tenant};
 use icecore_embedded::Memory;
-use icecore_log::{Backend, BlobId, Clock, LogId, Timestamp};
+use icecore_log::{Backend, BlobId, Clock, LogId};
 use icecore_store::state::Json;
 use icecore_store::{CONTENT, Settings, Store};
+use support::ManualClock;
 
 /// A storage system, a clock that the test drives, and stores as several processes have them.
 struct World {
     backend: Arc<dyn Backend>,
     clock: Arc<ManualClock>,
-}
-
-#[derive(Debug)]
-struct ManualClock(AtomicI64);
-
-impl Clock for ManualClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
-    }
 }
 
 impl World {
@@ -45,11 +38,11 @@ impl World {
     }
 
     fn over(backend: Arc<dyn Backend>) -> Self {
-        Self { backend, clock: Arc::new(ManualClock(AtomicI64::new(1_764_000_000_000_000_000))) }
+        Self { backend, clock: ManualClock::new() }
     }
 
     fn pass(&self, time: Duration) {
-        self.clock.0.fetch_add(i64::try_from(time.as_nanos()).unwrap(), Ordering::SeqCst);
+        self.clock.pass(time);
     }
 
     fn store_over(&self, backend: Arc<dyn Backend>) -> Store {

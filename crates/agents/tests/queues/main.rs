@@ -5,30 +5,22 @@ mod basics;
 mod golden;
 mod model;
 mod races;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use icecore_agents::queues::{Leased, Message, Put, Queue};
 use icecore_agents::{Kind, Tenant};
 use icecore_embedded::Memory;
-use icecore_log::{Backend, Clock, Timestamp};
+use icecore_log::{Backend, Clock};
 use icecore_store::state::Json;
 use icecore_store::{Settings, Store};
+use support::ManualClock;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// A clock that stands still until it is set.
-#[derive(Debug)]
-struct ManualClock(AtomicI64);
-
-impl Clock for ManualClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
-    }
-}
 
 /// A system in memory, and what opens it as a process of its own.
 struct World {
@@ -38,12 +30,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let clock = Arc::new(ManualClock(AtomicI64::new(1_764_000_000_000_000_000)));
-        Self { backend: Arc::new(Memory::default()), clock }
+        Self { backend: Arc::new(Memory::default()), clock: ManualClock::new() }
     }
 
     fn pass(&self, length: Duration) {
-        self.clock.0.fetch_add(i64::try_from(length.as_nanos()).unwrap(), Ordering::SeqCst);
+        self.clock.pass(length);
     }
 
     fn store(&self) -> Store {

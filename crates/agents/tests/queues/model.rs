@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use icecore_agents::queues::{GivenBack, Purge, REMEMBERED};
-use icecore_log::ErrorKind;
+use icecore_log::{ErrorKind, Timestamp};
 
 use super::*;
 

@@ -2,29 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use icecore_embedded::FileStore;
-use icecore_log::{Access, ErrorKind};
-use icecore_sql::SqliteStore;
+use icecore_log::ErrorKind;
 
+use super::support::systems;
 use super::*;
-
-/// What each process opens: several of them, where several may write.
-async fn systems(folder: &tempfile::TempDir) -> Vec<(&'static str, Vec<Store>)> {
-    let of = |backend: Arc<dyn Backend>| (0..4).map(|_| Store::new(Arc::clone(&backend))).collect();
-    let path = folder.path().join("file");
-    let file =
-        FileStore::open(&path, Access::ReadWrite, icecore_embedded::file::Settings::default()).unwrap();
-    let sqlite = || {
-        let path = folder.path().join("sqlite.db");
-        SqliteStore::open(&path, Access::ReadWrite, icecore_sql::sqlite::Settings::default()).unwrap()
-    };
-    vec![
-        ("memory", of(Arc::new(Memory::default()))),
-        // One process writes a file; its stores race all the same.
-        ("file", of(Arc::new(file))),
-        ("sqlite", (0..4).map(|_| Store::new(Arc::new(sqlite()))).collect()),
-    ]
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_all_that_put_a_message_one_does_and_of_all_that_lease_it_one_has_it() {

@@ -2,12 +2,10 @@
 //!
 //! `ICECORE_BLESS=1 cargo nextest run -p icecore-agents` writes it anew.
 
-use std::path::PathBuf;
-
 use icecore_agents::sessions::{Limits, Status};
-use icecore_log::{Entropy, LogId, LogPrefix};
-use icecore_store::state::{Changes, Json};
+use icecore_log::{Entropy, LogPrefix};
 
+use super::support::{golden, put_documents};
 use super::*;
 
 /// Whatever is random is the same.
@@ -59,21 +57,11 @@ async fn sessions_are_stored_and_read_as_the_golden_file_says() {
     sessions.terminate(&ended, "logged out").await.unwrap();
 
     let written = documents(sessions.store()).await;
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/sessions.ndjson");
-    if std::env::var_os("ICECORE_BLESS").is_some() {
-        std::fs::write(&path, &written).unwrap();
-    }
-    let golden = std::fs::read_to_string(&path).unwrap();
-    assert_eq!(written, golden);
+    let golden = golden("sessions.ndjson", &written);
 
     // Another process finds the same in what the file says.
     let read = World::new();
-    for line in golden.lines() {
-        let line: serde_json::Value = serde_json::from_str(line).unwrap();
-        let log = read.store().log(LogId::parse(line["log"].as_str().unwrap()).unwrap());
-        let value = Json::of(&line["value"]).unwrap();
-        log.commit(Changes::new().put(line["key"].as_str().unwrap(), value)).await.unwrap();
-    }
+    put_documents(&golden, &read.store()).await;
     let found = read.sessions();
     assert_eq!(found.limits().await.unwrap(), limits);
     assert_eq!(listed(&found, &Of::Tenant, true, 10).await, ["~é", "s-1"]);

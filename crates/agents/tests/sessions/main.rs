@@ -6,37 +6,23 @@ mod cut_off;
 mod golden;
 mod listing;
 mod races;
+#[path = "../support/mod.rs"]
+mod support;
 mod tokens;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use icecore_agents::sessions::{NewSession, Of, Query, Sessions};
 use icecore_agents::{SessionScope, Tenant, UserScope};
 use icecore_embedded::Memory;
 use icecore_layers::Fault;
-use icecore_log::{Backend, Clock, Timestamp};
+use icecore_log::{Backend, Clock};
 use icecore_store::{Settings, Store};
+use support::ManualClock;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
-
-/// A clock that stands still until it is set.
-#[derive(Debug)]
-struct ManualClock(AtomicI64);
-
-impl Clock for ManualClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
-    }
-}
-
-impl ManualClock {
-    fn pass(&self, length: Duration) {
-        self.0.fetch_add(i64::try_from(length.as_nanos()).unwrap(), Ordering::SeqCst);
-    }
-}
 
 /// A system in memory, and what opens it as a process of its own.
 struct World {
@@ -46,8 +32,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let clock = Arc::new(ManualClock(AtomicI64::new(1_764_000_000_000_000_000)));
-        Self { fault: Arc::new(Fault::new(Arc::new(Memory::default()))), clock }
+        Self { fault: Arc::new(Fault::new(Arc::new(Memory::default()))), clock: ManualClock::new() }
     }
 
     fn store(&self) -> Store {
