@@ -78,7 +78,7 @@ impl NativeQueue {
         let (limit, queue) = (count(py, &limit)?, self.opened());
         let work = async move { queue.await?.lease_or_wait(limit, length, wait).await };
         Ok(call(work, |py, leased| {
-            let leased: Vec<_> = leased.into_iter().map(Leased).collect();
+            let leased = leased.into_iter().map(|one| Leased::of(py, one)).collect::<PyResult<Vec<_>>>()?;
             Ok(leased.into_pyobject(py)?.into_any().unbind())
         }))
     }
@@ -103,7 +103,10 @@ impl NativeQueue {
     fn statistics(&self) -> Call {
         let queue = self.opened();
         call(async move { queue.await?.statistics().await }, |py, found| {
-            Ok(Bound::new(py, QueueStatistics(found))?.into_any().unbind())
+            let queues::Statistics { ready, delayed, leased, dead, oldest_at } = found;
+            let oldest_at = oldest_at.map(|at| datetime(py, at).map(Bound::unbind)).transpose()?;
+            let counts = QueueStatistics { ready, delayed, leased, dead, oldest_at };
+            Ok(Bound::new(py, counts)?.into_any().unbind())
         })
     }
 
@@ -111,7 +114,7 @@ impl NativeQueue {
         let (limit, queue) = (count(py, &limit)?, self.opened());
         let work = async move { queue.await?.dead(after.map(|after| after.0), limit).await };
         Ok(call(work, |py, dead| {
-            let dead: Vec<_> = dead.into_iter().map(DeadLetter).collect();
+            let dead = dead.into_iter().map(|one| DeadLetter::of(py, one)).collect::<PyResult<Vec<_>>>()?;
             Ok(dead.into_pyobject(py)?.into_any().unbind())
         }))
     }
@@ -142,140 +145,95 @@ impl NativeQueue {
 }
 
 /// A message that was given out.
-#[pyclass(frozen, module = "icecore")]
-pub struct Leased(queues::Leased);
+#[pyclass(frozen, get_all, module = "icecore")]
+pub struct Leased {
+    id: String,
+    number: u64,
+    fence: u64,
+    attempts: u32,
+    until: Py<PyAny>,
+    put_at: Py<PyAny>,
+    raw: Py<PyBytes>,
+}
+
+impl Leased {
+    fn of(py: Python<'_>, one: queues::Leased) -> PyResult<Self> {
+        Ok(Self {
+            id: one.id,
+            number: one.number,
+            fence: one.fence,
+            attempts: one.attempts,
+            until: datetime(py, one.until)?.unbind(),
+            put_at: datetime(py, one.put_at)?.unbind(),
+            raw: PyBytes::new(py, &one.payload).unbind(),
+        })
+    }
+}
 
 #[pymethods]
 impl Leased {
-    #[getter]
-    fn id(&self) -> &str {
-        &self.0.id
-    }
-
-    #[getter]
-    fn number(&self) -> u64 {
-        self.0.number
-    }
-
-    #[getter]
-    fn fence(&self) -> u64 {
-        self.0.fence
-    }
-
-    #[getter]
-    fn attempts(&self) -> u32 {
-        self.0.attempts
-    }
-
-    #[getter]
-    fn until<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        datetime(py, self.0.until)
-    }
-
-    #[getter]
-    fn put_at<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        datetime(py, self.0.put_at)
-    }
-
-    #[getter]
-    fn raw<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.0.payload)
-    }
-
     fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        decode(py, &self.0.payload)
+        decode(py, self.raw.as_bytes(py))
     }
 
     fn __repr__(&self) -> String {
-        let queues::Leased { id, number, fence, attempts, .. } = &self.0;
+        let Self { id, number, fence, attempts, .. } = self;
         format!("Leased(id={id:?}, number={number}, fence={fence}, attempts={attempts})")
     }
 }
 
 /// A message that was given out as often as it may be.
-#[pyclass(frozen, module = "icecore")]
-pub struct DeadLetter(queues::DeadLetter);
+#[pyclass(frozen, get_all, module = "icecore")]
+pub struct DeadLetter {
+    id: String,
+    number: u64,
+    attempts: u32,
+    reason: String,
+    put_at: Py<PyAny>,
+    died_at: Py<PyAny>,
+    raw: Py<PyBytes>,
+}
+
+impl DeadLetter {
+    fn of(py: Python<'_>, one: queues::DeadLetter) -> PyResult<Self> {
+        Ok(Self {
+            id: one.id,
+            number: one.number,
+            attempts: one.attempts,
+            reason: one.reason,
+            put_at: datetime(py, one.put_at)?.unbind(),
+            died_at: datetime(py, one.died_at)?.unbind(),
+            raw: PyBytes::new(py, &one.payload).unbind(),
+        })
+    }
+}
 
 #[pymethods]
 impl DeadLetter {
-    #[getter]
-    fn id(&self) -> &str {
-        &self.0.id
-    }
-
-    #[getter]
-    fn number(&self) -> u64 {
-        self.0.number
-    }
-
-    #[getter]
-    fn attempts(&self) -> u32 {
-        self.0.attempts
-    }
-
-    #[getter]
-    fn reason(&self) -> &str {
-        &self.0.reason
-    }
-
-    #[getter]
-    fn put_at<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        datetime(py, self.0.put_at)
-    }
-
-    #[getter]
-    fn died_at<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        datetime(py, self.0.died_at)
-    }
-
-    #[getter]
-    fn raw<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.0.payload)
-    }
-
     fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        decode(py, &self.0.payload)
+        decode(py, self.raw.as_bytes(py))
     }
 
     fn __repr__(&self) -> String {
-        let queues::DeadLetter { id, number, attempts, .. } = &self.0;
+        let Self { id, number, attempts, .. } = self;
         format!("DeadLetter(id={id:?}, number={number}, attempts={attempts})")
     }
 }
 
 /// How many messages there are.
-#[pyclass(frozen, module = "icecore")]
-pub struct QueueStatistics(queues::Statistics);
+#[pyclass(frozen, get_all, module = "icecore")]
+pub struct QueueStatistics {
+    ready: u64,
+    delayed: u64,
+    leased: u64,
+    dead: u64,
+    oldest_at: Option<Py<PyAny>>,
+}
 
 #[pymethods]
 impl QueueStatistics {
-    #[getter]
-    fn ready(&self) -> u64 {
-        self.0.ready
-    }
-
-    #[getter]
-    fn delayed(&self) -> u64 {
-        self.0.delayed
-    }
-
-    #[getter]
-    fn leased(&self) -> u64 {
-        self.0.leased
-    }
-
-    #[getter]
-    fn dead(&self) -> u64 {
-        self.0.dead
-    }
-
-    #[getter]
-    fn oldest_at<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.0.oldest_at.map(|at| datetime(py, at)).transpose()
-    }
-
     fn __repr__(&self) -> String {
-        let queues::Statistics { ready, delayed, leased, dead, .. } = &self.0;
+        let Self { ready, delayed, leased, dead, .. } = self;
         format!("QueueStatistics(ready={ready}, delayed={delayed}, leased={leased}, dead={dead})")
     }
 }
