@@ -120,6 +120,8 @@ async def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
         ):
             with pytest.raises(icecore.InvalidError):
                 await queue.put_all(refused)
+        with pytest.raises(icecore.InvalidError):
+            await queue.put(1, id="")
         for limit in (0, 1_001):
             with pytest.raises(icecore.InvalidError):
                 await queue.lease(limit)

@@ -78,7 +78,9 @@ class Queue:
         With one a retry is harmless: what is there, or was done within the last day, is not put again. If it says
         something else, that is a ConflictError. It is given out ``delay`` later, at most ``attempts_max`` times.
         """
-        [put] = await self.put_all([Message(id or secrets.token_hex(16), payload, delay, attempts_max)])
+        if id is None:
+            id = secrets.token_hex(16)
+        [put] = await self.put_all([Message(id, payload, delay, attempts_max)])
         return put
 
     async def put_all(self, messages: Iterable[Message]) -> list[Put]:
