@@ -3,6 +3,7 @@
 mod append;
 mod artifact;
 mod change;
+mod commit;
 mod copy;
 mod diff;
 mod doctor;
@@ -94,6 +95,8 @@ enum Command {
     Merge(change::MergeArgs),
     /// Delete a document
     Delete(change::DeleteArgs),
+    /// Commit changes of several logs from lines of JSON: all of them, or none
+    Commit(commit::Args),
     /// Say when a document, or a whole log, is gone by itself
     Expire(expire::Args),
     /// Show what differs between the documents at two moments
@@ -180,6 +183,7 @@ impl Command {
             | Self::Patch(_)
             | Self::Merge(_)
             | Self::Delete(_)
+            | Self::Commit(_)
             | Self::Expire(_)
             | Self::Rollback(_)
             | Self::Fork(_)
@@ -300,6 +304,10 @@ async fn run(cli: &Cli, output: &mut Output) -> Result<ExitCode> {
         Command::Delete(args) => {
             let changes = args.changes()?;
             write_existing(cli, async |store| change::delete(args, changes, store, output).await).await
+        }
+        Command::Commit(args) => {
+            let changes = args.changes()?;
+            write(cli, async |store| commit::run(changes, store, output).await).await
         }
         Command::Expire(args) => {
             let changes = args.changes()?;

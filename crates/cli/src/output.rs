@@ -238,9 +238,13 @@ pub fn cut(text: &str, chars_max: usize) -> String {
 }
 
 pub fn error_json(error: &Error) -> Value {
-    let mut object = Map::new();
+    let mut object = Map::<String, Value>::new();
     for (name, value) in error.facts() {
-        object.insert(name.to_owned(), value.into());
+        match object.get_mut(name) {
+            None => drop(object.insert(name.to_owned(), value.into())),
+            Some(Value::Array(all)) => all.push(value.into()),
+            Some(one) => *one = json!([one.take(), value]),
+        }
     }
     object.insert("kind".to_owned(), error.kind().name().into());
     object.insert("message".to_owned(), error.to_string().into());

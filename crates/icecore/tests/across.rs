@@ -130,5 +130,8 @@ async fn systems_that_cannot_say_so_and_write_nothing() {
         assert_eq!(store.log(id(0)).head().await.unwrap(), None);
         // One alone is no transaction over several.
         assert_eq!(store.commit(vec![set(0, 1).unwrap()]).await.unwrap().len(), 1);
+        // And they can be looked at.
+        let states = store.states(&[id(1), id(0)]).await.unwrap();
+        assert_eq!((credits(&states, 0).unwrap(), credits(&states, 1).unwrap()), (1, 0));
     }
 }

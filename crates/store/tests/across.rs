@@ -181,6 +181,32 @@ async fn what_was_only_read_must_still_be_so_as_it_is_committed() {
 }
 
 #[tokio::test]
+async fn what_was_decided_apart_is_committed_only_behind_what_was_seen() {
+    let store = store(&faulty());
+    store.log(id("a")).put("credits", number(10)).await.unwrap();
+    let states = store.states(&ids("b a")).await.unwrap();
+    let seen: Vec<_> = states.iter().map(|(log, state)| (log.key(), state.version.0)).collect();
+    assert_eq!(seen, [("a".to_owned(), 1), ("b".to_owned(), 0)]);
+    // The other one, which was only looked at, goes on meanwhile.
+    store.log(id("a")).put("credits", number(11)).await.unwrap();
+    assert_eq!(store.commit_behind(&states, vec![set("b", 1, "")]).await.unwrap(), None);
+    assert_eq!((version(&store, "a").await, version(&store, "b").await), (2, 0));
+
+    let states = store.states(&ids("b a")).await.unwrap();
+    let receipts = store.commit_behind(&states, vec![set("b", has(&states, "a"), "once")]).await.unwrap();
+    assert_eq!(receipts.map(|receipts| receipts.len()), Some(1));
+    assert_eq!((credits(&store, "b").await, version(&store, "a").await), (11, 3));
+    // Again, on what is there now: it was done.
+    let states = store.states(&ids("b a")).await.unwrap();
+    let again = store.commit_behind(&states, vec![set("b", 11, "once")]).await.unwrap().unwrap();
+    assert!(again.iter().all(|receipt| receipt.repeated && receipt.version == Version(1)));
+    let error = store.commit_behind(&states, vec![set("c", 1, "")]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    let error = store.commit_behind(&states, vec![set("b", 1, ""), set("b", 2, "")]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test]
 async fn every_condition_of_every_log_is_told() {
     let store = store(&faulty());
     store.commit(vec![set("a", 1, ""), set("b", 2, "")]).await.unwrap();

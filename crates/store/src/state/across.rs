@@ -35,6 +35,16 @@ impl States {
     pub fn of(&self, log: &LogId) -> Result<&State> {
         self.0.get(log).map(AsRef::as_ref).ok_or_else(|| unnamed(log))
     }
+
+    /// Each log with its state, in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&LogId, &Arc<State>)> {
+        self.0.iter()
+    }
+
+    /// Where each of them ends.
+    fn ends(&self) -> impl Iterator<Item = (Version, Hash)> {
+        self.0.values().map(|state| (state.version, state.hash))
+    }
 }
 
 /// What is to be committed, by its log.
@@ -100,9 +110,63 @@ impl Store {
     pub async fn transact(
         &self,
         logs: &[LogId],
+        decide: impl FnMut(&States) -> Result<Vec<(LogId, Changes)>>,
+    ) -> Result<Vec<Receipt>> {
+        let named = self.named(logs)?;
+        if named.len() > 1 && !self.0.capabilities.atomic_create {
+            return Err(Error::new(ErrorKind::Refused, DOING)
+                .with("system", self.0.capabilities.system)
+                .advise("This system cannot commit to several logs, all or none: keep what changes together in one log"));
+        }
+        self.in_turns(named, decide).await
+    }
+
+    /// The states of several logs as they were at one moment, on every system: at most 1,000 logs, all of one tenant.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) if a log is named twice, or if they are not of one tenant; [`Unavailable`](ErrorKind::Unavailable) if they went on until
+    /// the time was up; else as [`Log::state`].
+    pub async fn states(&self, logs: &[LogId]) -> Result<States> {
+        let mut seen = States(BTreeMap::new());
+        let look = |states: &States| {
+            seen = states.clone();
+            Ok(Vec::new())
+        };
+        self.in_turns(self.named(logs)?, look).await?;
+        Ok(seen)
+    }
+
+    /// Commits what was decided on [`Store::states`], however long that took: all of it or nothing, and only if none of these logs went on since; `None` if one
+    /// did. As [`Store::transact`], whose closure must decide at once.
+    ///
+    /// # Errors
+    /// As [`Store::transact`].
+    pub async fn commit_behind(
+        &self,
+        states: &States,
+        changes: Vec<(LogId, Changes)>,
+    ) -> Result<Option<Vec<Receipt>>> {
+        let logs: Vec<_> = states.0.keys().cloned().collect();
+        let mut went_on = false;
+        let decide = |now: &States| {
+            went_on = !now.ends().eq(states.ends());
+            if went_on {
+                return Err(Error::new(ErrorKind::Conflict, DOING));
+            }
+            Ok(changes.clone())
+        };
+        match self.transact(&logs, decide).await {
+            Err(error) if went_on && error.kind() == ErrorKind::Conflict => Ok(None),
+            done => done.map(Some),
+        }
+    }
+
+    async fn in_turns(
+        &self,
+        named: Vec<LogId>,
         mut decide: impl FnMut(&States) -> Result<Vec<(LogId, Changes)>>,
     ) -> Result<Vec<Receipt>> {
-        let named: Vec<_> = self.named(logs)?.into_iter().map(|log| self.log(log)).collect();
+        let named: Vec<_> = named.into_iter().map(|log| self.log(log)).collect();
         let active: Vec<_> = named.iter().map(|log| self.0.active(&log.id)).collect();
         let deadline = Instant::now() + self.0.settings.append_timeout;
         // In the order of their names, so that no two wait for each other.
@@ -112,7 +176,7 @@ impl Store {
         }
         let mut noted = BTreeMap::new();
         loop {
-            let states = self.states(&mut turns).await?;
+            let states = self.seen_together(&mut turns).await?;
             let decided = decide(&states).and_then(|changes| arrange(&states, changes));
             if let Some(receipts) = self.round(&mut turns, &states, decided, &mut noted, deadline).await? {
                 return Ok(receipts);
@@ -140,16 +204,11 @@ impl Store {
                 .with("logs_max", LOGS_MAX)
                 .advise("Keep what changes together in fewer logs"));
         }
-        if named.len() > 1 && !self.0.capabilities.atomic_create {
-            return Err(Error::new(ErrorKind::Refused, DOING)
-                .with("system", self.0.capabilities.system)
-                .advise("This system cannot commit to several logs, all or none: keep what changes together in one log"));
-        }
         Ok(named)
     }
 
     /// All states for the next try, seen at one time, which is not before any of their commits.
-    async fn states(&self, turns: &mut [Turns<'_>]) -> Result<States> {
+    async fn seen_together(&self, turns: &mut [Turns<'_>]) -> Result<States> {
         let folded = try_join_all(turns.iter_mut().map(async |turn| {
             let state = turn.next().await?;
             Ok((turn.log.id.clone(), state))
@@ -241,7 +300,7 @@ impl Store {
         let ends = heads
             .into_iter()
             .map(|head| head.map_or((Version::ZERO, Hash::ZERO), |head| (head.version, head.hash())));
-        Ok(ends.eq(states.0.values().map(|state| (state.version, state.hash))))
+        Ok(ends.eq(states.ends()))
     }
 
     /// The first receipts, if the ids of all changes are there already.
