@@ -10,6 +10,7 @@
 //! | `lenient` | any Python value into JSON: what a runtime hands over |
 //! | `error` | our errors as Python exceptions |
 //! | `event`, `state`, `log`, `store` | the classes |
+//! | `across` | several logs at once |
 //! | `queues` | durable queues |
 //! | `retention` | what of a log may go, what is held, and what is kept |
 //! | `sessions` | sessions of a tenant's users |
@@ -17,6 +18,7 @@
 
 #![expect(missing_debug_implementations, reason = "Python holds these, and prints them by `__repr__`")]
 
+mod across;
 mod agents;
 mod artifacts;
 mod call;
@@ -38,6 +40,8 @@ mod values;
 /// `icecore._native`.
 #[pyo3::pymodule]
 mod _native {
+    #[pymodule_export]
+    use crate::across::{NativeStates, commit_all, commit_behind, states};
     #[pymodule_export]
     use crate::agents::{NativeAgents, NativeTaken, flush_at_exit};
     #[pymodule_export]

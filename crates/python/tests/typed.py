@@ -91,6 +91,19 @@ async def documents(log: icecore.Log) -> None:
     assert_type(await log.rollback(0), icecore.Receipt | None)
 
 
+async def several(store: icecore.Store, log: icecore.Log) -> None:
+    states = await store.states([log, "acme/session/s-2"])
+    assert_type((states[log], states["acme/session/s-2"]), tuple[icecore.State, icecore.State])
+    assert_type(list(states), list[str])
+    receipts = await store.commit({log: icecore.Changes().put("cart", 1)}, id="a-1")
+    assert_type(receipts, list[icecore.Receipt])
+
+    def decide(states: icecore.States) -> dict[icecore.Log, icecore.Changes]:
+        return {log: icecore.Changes().put("cart", len(states))}
+
+    assert_type(await store.transact([log], decide, id="a-2"), list[icecore.Receipt])
+
+
 async def sessions(store: icecore.Store) -> None:
     all = icecore.Sessions(store, "acme")
     assert_type(all.tenant, str)
@@ -130,6 +143,7 @@ async def main() -> None:
     log = store.log("acme/session/s-1")
     await logs(store, log, datetime.now().astimezone())
     await documents(store.log("acme", "session", "any text"))
+    await several(store, log)
     await sessions(store)
     verified = await store.verify(prefix="acme/")
     assert_type((verified.logs, verified.commits, verified.dropped), tuple[int, int, int])

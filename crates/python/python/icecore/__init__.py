@@ -7,6 +7,7 @@ by loops and threads.
 import atexit
 import os
 
+from ._across import States
 from ._errors import (
     ConflictError,
     CorruptError,
@@ -94,6 +95,7 @@ __all__ = [
     "SessionToken",
     "Sessions",
     "State",
+    "States",
     "Store",
     "Stream",
     "Swept",

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from ._call import wait
-from ._errors import UnavailableError
 from ._native import (
     Change,
     Changes,
@@ -25,11 +22,10 @@ from ._native import (
 )
 from ._state import DocumentPage, State
 from ._stream import Stream
+from ._trying import until_first
 
 EventLike: TypeAlias = Event | dict[str, Any]
 """An event, or a dict with the names of its arguments."""
-
-_TRANSACT_SECONDS = 30.0
 
 
 class Log:
@@ -203,8 +199,8 @@ class Log:
         should do nothing but decide. With an ``id`` it is committed once. If others are first for 30 seconds, that is
         an UnavailableError.
         """
-        until = time.monotonic() + _TRANSACT_SECONDS
-        while True:
+
+        async def attempt() -> tuple[Receipt | None] | None:
             state = await self.state()
             changes = decide(state)
             if not isinstance(changes, Changes):
@@ -212,14 +208,9 @@ class Log:
             if id is not None:
                 changes.with_id(id)
             done, receipt = await wait(self._native.change_at(changes, state.version))
-            if done:
-                return receipt
-            if time.monotonic() > until:
-                advice = "Others were always first. Nothing was written: retry"
-                raise UnavailableError(
-                    f"Unavailable while changing a log's state, log={self.name}. {advice}", [("log", self.name)], advice
-                )
-            await asyncio.sleep(0)
+            return (receipt,) if done else None
+
+        return (await until_first(attempt, "changing a log's state", [("log", self.name)]))[0]
 
     async def diff(self, a: int | datetime, b: int | datetime | None = None) -> Diff:
         """What differs between the documents at two moments; the second is now by default."""

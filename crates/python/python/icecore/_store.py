@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import overload
 
-from . import _native
+from . import _across, _native
+from ._across import Decided, States
 from ._call import wait
 from ._log import Log
-from ._native import Copied, NativeStore, Verified
+from ._native import Copied, NativeStore, Receipt, Verified
 from ._queue import Queue
 from ._retention import Retention
 from ._stream import Stream
@@ -57,6 +59,29 @@ class Store:
     def queue(self, tenant: str, name: str) -> Queue:
         """A durable queue of a tenant, whether it exists or not."""
         return Queue(self._native, tenant, name)
+
+    async def states(self, logs: Iterable[Log | str]) -> States:
+        """The states of several logs, as they were at one moment: at most 1,000, all of one tenant."""
+        return await _across.look(self._native, logs)
+
+    async def commit(self, changes: Decided, id: str | None = None) -> list[Receipt]:
+        """Commits changes of several logs, all or none, if every condition holds; receipts in the order of the names.
+
+        With an ``id`` a retry is harmless. A system that cannot commit to several logs at once is a RefusedError.
+        """
+        return await wait(_native.commit_all(self._native, _across.given(self._native, changes), id))
+
+    async def transact(
+        self, logs: Iterable[Log | str], decide: Callable[[States], Decided], id: str | None = None
+    ) -> list[Receipt]:
+        """Has ``decide`` say what to change in which of these logs, and commits that if none went on meanwhile.
+
+        Else it decides again, on the states as they are then. It is called in this thread, perhaps several times, so it
+        should do nothing but decide. A log that is named and not changed gets an empty commit, which says that it still
+        ended there. With an ``id`` it is committed once. If others are first for 30 seconds, that is an
+        UnavailableError.
+        """
+        return await _across.transact(self._native, logs, decide, id)
 
     def logs(self, prefix: str = "") -> Stream[str]:
         """The escaped names of the logs that begin so."""

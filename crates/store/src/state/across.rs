@@ -32,8 +32,8 @@ impl States {
     ///
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid) if the log was not named as the transaction began.
-    pub fn of(&self, log: &LogId) -> Result<&State> {
-        self.0.get(log).map(AsRef::as_ref).ok_or_else(|| unnamed(log))
+    pub fn of(&self, log: &LogId) -> Result<&Arc<State>> {
+        self.0.get(log).ok_or_else(|| unnamed(log))
     }
 
     /// Each log with its state, in the order of their names.
