@@ -1,4 +1,5 @@
-//! Transactions over several logs on every system that has them: racing handles move amounts between logs, and none is lost or made.
+//! Transactions over several logs on every system that has them: racing handles, and processes that are killed with -9, move amounts between logs, and
+//! none is lost or made.
 #![cfg(all(
     feature = "mongodb",
     feature = "mysql",
@@ -7,12 +8,22 @@
     feature = "redis",
     feature = "dynamodb"
 ))]
-#![expect(clippy::unwrap_used, reason = "a test says so by failing")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test says so by failing; a process prints what was acknowledged"
+)]
 
-use icecore::{Changes, ErrorKind, Json, LogId, LogPrefix, Result, States, Store};
+#[path = "support/killed.rs"]
+mod killed;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use icecore::{Changes, EntryId, ErrorKind, Event, Json, LogId, LogPrefix, Range, Result, States, Store};
 use icecore_services::{
     self as services, buckets, dynamodb::Table, mariadb, mongodb, postgres::Database, redis::Prefix,
 };
+use killed::Chance;
 use tokio::task::JoinSet;
 
 const LOGS: usize = 4;
@@ -75,6 +86,125 @@ async fn moves(stores: [Store; 2]) {
 
 async fn two(url: &str) -> [Store; 2] {
     [icecore::open(url).await.unwrap(), icecore::open(url).await.unwrap()]
+}
+
+/// Moves one credit, once under its id; both logs say so.
+async fn moves_one(store: &Store, from: usize, to: usize, entry: &str) {
+    let moved = |(log, changes): (LogId, Changes), amount: i64| {
+        let event = Event::new("moved", amount.to_string());
+        (log, changes.event(event).with_id(EntryId::new(entry).unwrap()))
+    };
+    let decide = |states: &States| {
+        let (has, gets) = (credits(states, from)?, credits(states, to)?);
+        Ok(vec![moved(set(from, has - 1)?, -1), moved(set(to, gets + 1)?, 1)])
+    };
+    store.transact(&[id(from), id(to)], decide).await.unwrap();
+}
+
+/// The role of a process that moves credits, which ends only by being killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "no test: what the tests of this file start and kill"]
+async fn mover_process() {
+    let (url, mover) = killed::role();
+    let store = icecore::open(&url).await.unwrap();
+    let mut tasks = JoinSet::new();
+    for task in 0..TASKS {
+        let (store, name) = (store.clone(), format!("{mover}-{}-{task}", std::process::id()));
+        tasks.spawn(async move {
+            for number in 0.. {
+                let from = (task + number) % LOGS;
+                let entry = format!("{name}-{number}");
+                moves_one(&store, from, (from + 1 + number % (LOGS - 1)) % LOGS, &entry).await;
+                killed::acknowledge(&entry);
+            }
+        });
+    }
+    tasks.join_all().await;
+}
+
+/// Every move is in two logs, or in none, and once; what a log has is what its moves say.
+async fn check(store: &Store, acknowledged: &BTreeSet<String>, what: &str) {
+    let states = store.states(&all()).await.unwrap();
+    let mut found: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for number in 0..LOGS {
+        let log = store.log(id(number));
+        let (mut reader, mut has) = (log.read(Range::default()), 100);
+        loop {
+            let page = reader.next_page().await.unwrap();
+            if page.is_empty() {
+                break;
+            }
+            let events = page.into_iter().flat_map(|commit| commit.into_events());
+            for event in events.filter(|event| event.event.kind == "moved") {
+                let amount = serde_json::from_slice(&event.event.data).unwrap();
+                has += amount;
+                found.entry(event.id.unwrap().as_str().to_owned()).or_default().push(amount);
+            }
+        }
+        assert_eq!(credits(&states, number).unwrap(), has, "{what}: log {number}");
+    }
+    for (entry, mut amounts) in found.clone() {
+        amounts.sort_unstable();
+        assert_eq!(amounts, [-1, 1], "{what}: {entry} is in some of its logs");
+    }
+    for entry in acknowledged {
+        assert!(found.contains_key(entry), "{what}: {entry} was acknowledged");
+    }
+    let damage = store.verify(&LogPrefix::all(), |_| ()).await.unwrap().damage;
+    assert!(damage.is_empty(), "{what}: {damage:?}");
+}
+
+async fn killed_again_and_again(url: &str, movers: usize, most: u64) {
+    let store = icecore::open(url).await.unwrap();
+    store.commit((0..LOGS).map(|number| set(number, 100).unwrap()).collect()).await.unwrap();
+    store.shut_down().await.unwrap();
+    let (rounds, mut chance) = (killed::rounds(6), Chance::new());
+    let mut acknowledged = BTreeSet::new();
+    for round in 0..rounds {
+        let count = || chance.below(most);
+        acknowledged.extend(killed::kill_all("mover_process", url, movers, count));
+        let store = icecore::open(url).await.unwrap();
+        check(&store, &acknowledged, &format!("round {round}")).await;
+        store.shut_down().await.unwrap();
+    }
+    assert!(acknowledged.len() > rounds, "{} acknowledgements say nothing", acknowledged.len());
+    println!("{} acknowledged, all there, all whole", acknowledged.len());
+}
+
+#[tokio::test]
+async fn movers_that_are_killed_leave_all_or_none_on_file() {
+    let folder = tempfile::tempdir().unwrap();
+    killed_again_and_again(&format!("file:{}", folder.path().join("store").display()), 1, 200).await;
+}
+
+#[tokio::test]
+async fn two_movers_that_are_killed_leave_all_or_none_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    killed_again_and_again(&format!("sqlite:{}", folder.path().join("store.db").display()), 2, 100).await;
+}
+
+#[tokio::test]
+async fn two_movers_that_are_killed_leave_all_or_none_on_postgres() {
+    let database = Database::create(&services::url("postgres")).unwrap();
+    killed_again_and_again(&database.url(), 2, 60).await;
+}
+
+#[tokio::test]
+async fn two_movers_that_are_killed_leave_all_or_none_on_mysql() {
+    let database = mariadb::Database::create(&services::url("mariadb")).unwrap();
+    killed_again_and_again(&database.url(), 2, 60).await;
+}
+
+#[tokio::test]
+async fn two_movers_that_are_killed_leave_all_or_none_on_mongodb() {
+    let database = mongodb::Database::new(&services::url("mongodb"));
+    killed_again_and_again(&database.url(), 2, 60).await;
+}
+
+#[tokio::test]
+async fn two_movers_that_are_killed_leave_all_or_none_on_dynamodb() {
+    let table = Table::new();
+    killed_again_and_again(&table.url(), 2, 12).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

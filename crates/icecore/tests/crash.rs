@@ -9,16 +9,16 @@
     reason = "a test says so by failing; a writer prints what was acknowledged"
 )]
 
+#[path = "support/killed.rs"]
+mod killed;
+
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
 
 use icecore::{Entry, EntryId, Event, Log, LogId, LogPrefix, Range, Store};
+use killed::Chance;
 use tokio::task::JoinSet;
 
 const TASKS: usize = 8;
-const STORE: &str = "ICECORE_CRASH_STORE";
-const WRITER: &str = "ICECORE_CRASH_WRITER";
 
 fn log(name: &str) -> LogId {
     LogId::new("acme", "crash", name).unwrap()
@@ -28,7 +28,7 @@ fn log(name: &str) -> LogId {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "no test: the writer that the tests of this file start and kill"]
 async fn writer_process() {
-    let (url, writer) = (std::env::var(STORE).unwrap(), std::env::var(WRITER).unwrap());
+    let (url, writer) = killed::role();
     let store = icecore::open(&url).await.unwrap();
     let mut tasks = JoinSet::new();
     for task in 0..TASKS {
@@ -50,9 +50,7 @@ async fn append_for_ever(log: Log, name: String) {
         let event =
             Event::new("said", format!(r#"{{"number":{number},"padding":"{}"}}"#, "x".repeat(number % 700)));
         let receipt = log.append(Entry::new(event).with_id(EntryId::new(&*id).unwrap())).await.unwrap();
-        let line = format!("ack {} {} {id}\n", log.id(), receipt.version);
-        // One write a line: a line that is cut short is not taken for another.
-        std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
+        killed::acknowledge(&format!("{} {} {id}", log.id(), receipt.version));
     }
 }
 
@@ -75,42 +73,11 @@ async fn events(log: &Log) -> BTreeMap<String, u64> {
     }
 }
 
-fn start(url: &str, writer: usize) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["writer_process", "--exact", "--ignored", "--nocapture", "--quiet"])
-        .env(STORE, url)
-        .env(WRITER, format!("w{writer}"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
-
-/// Reads acknowledgements, kills the writer after so many, and gives all that it had printed.
-fn kill_after(mut child: Child, count: usize) -> Vec<(LogId, u64, String)> {
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut acknowledged = Vec::new();
-    let mut is_killed = count == 0;
-    if is_killed {
-        child.kill().unwrap();
-    }
-    while let Some(Ok(line)) = lines.next() {
-        let fields: Vec<&str> = line.split(' ').collect();
-        if let ["ack", log, version, id] = fields[..]
-            && let (Ok(log), Ok(version)) = (LogId::parse(log), version.parse())
-        {
-            acknowledged.push((log, version, id.to_owned()));
-        }
-        if acknowledged.len() >= count && !is_killed {
-            child.kill().unwrap();
-            is_killed = true;
-        }
-    }
-    let status = child.wait().unwrap();
-    let mut said = String::new();
-    std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();
-    assert!(is_killed, "the writer ended by itself: {status}, {said}");
-    acknowledged
+/// What a line says: the log, the version, the entry's id.
+fn parse(line: &str) -> Option<(LogId, u64, String)> {
+    let fields: Vec<&str> = line.split(' ').collect();
+    let [log, version, id] = fields[..] else { return None };
+    Some((LogId::parse(log).ok()?, version.parse().ok()?, id.to_owned()))
 }
 
 async fn check(store: &Store, acknowledged: &[(LogId, u64, String)], what: &str) {
@@ -149,26 +116,13 @@ async fn killed_again_and_again(url: &str, writers: usize) {
         Some("dynamodb") => 4,
         _ => 20,
     };
-    let rounds = if std::env::var_os("ICECORE_LONG").is_some() { 10 * short } else { short };
-    let mut seed = std::env::var("ICECORE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x1CE_u64);
-    println!("seed {seed}, {rounds} rounds");
-    let mut chance = |below: u64| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        usize::try_from(seed % below).unwrap()
-    };
+    let (rounds, mut chance) = (killed::rounds(short), Chance::new());
     let mut acknowledged = Vec::new();
     for round in 0..rounds {
-        let killing: Vec<_> = (0..writers)
-            .map(|writer| {
-                // Now and then while it opens the store, or has just begun.
-                let count = if chance(4) == 0 { chance(3) } else { chance(400) };
-                let child = start(url, writer);
-                std::thread::spawn(move || kill_after(child, count))
-            })
-            .collect();
-        killing.into_iter().for_each(|killed| acknowledged.extend(killed.join().unwrap()));
+        // Now and then while it opens the store, or has just begun.
+        let count = || if chance.below(4) == 0 { chance.below(3) } else { chance.below(400) };
+        let told = killed::kill_all("writer_process", url, writers, count);
+        acknowledged.extend(told.iter().filter_map(|line| parse(line)));
         let store = icecore::open(url).await.unwrap();
         check(&store, &acknowledged, &format!("round {round}")).await;
         store.shut_down().await.unwrap();
