@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::snapshot::{Place, Record};
+use crate::state::check;
 use crate::state::document::{Document, State};
 use crate::state::edit;
 use crate::state::event::{self, DocumentEvent};
@@ -27,7 +28,7 @@ impl Json {
     /// [`ErrorKind::Invalid`] if it is no JSON value, or nested more than 127 deep.
     pub fn text(text: impl Into<Bytes>) -> Result<Self> {
         let text = text.into();
-        event::check_json(&text)?;
+        check::check_json(&text)?;
         Ok(Self(text))
     }
 

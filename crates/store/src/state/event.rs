@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use icecore_log::{Error, ErrorKind, Event, Result};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
+use crate::state::check::check_json;
 use crate::state::edit;
 use crate::state::merge::{Merge, Operation};
 
@@ -233,66 +233,4 @@ pub(crate) fn unfitting() -> Error {
 
 pub(crate) fn unreadable() -> Error {
     Error::new(ErrorKind::Corrupt, "reading a log's state").advise("A document's event holds no JSON")
-}
-
-/// serde_json reads an object with a member named so as something else; what that hides may be deep.
-pub(crate) const PRIVATE: &str = "$serde_json::private::";
-/// As deep as serde_json reads values.
-const DEPTH_MAX: usize = 127;
-
-/// # Errors
-/// [`ErrorKind::Invalid`] if it is no JSON value, or could not be read as one when it is patched or compared. Nothing is built for that:
-/// as values, 16 MiB may be 600.
-pub(crate) fn check_json(json: &[u8]) -> Result<()> {
-    check_json_at(json, 0)
-}
-
-/// As [`check_json`], of what is to stand so deep in a document.
-pub(crate) fn check_json_at(json: &[u8], depth: usize) -> Result<()> {
-    let invalid = || Error::new(ErrorKind::Invalid, "changing a document");
-    // This does not count how deep it is, and uses no stack for it.
-    serde_json::from_slice::<&RawValue>(json).map_err(|error| {
-        invalid()
-            .with("line", error.line())
-            .with("column", error.column())
-            .advise("A document is one JSON value")
-    })?;
-    check_texts_and_depth(json, depth).map_err(|advice| invalid().advise(advice))
-}
-
-/// Of what is JSON.
-fn check_texts_and_depth(json: &[u8], mut depth: usize) -> Result<(), &'static str> {
-    let mut at = 0;
-    while let Some(byte) = json.get(at) {
-        at += 1;
-        match byte {
-            b'[' | b'{' => depth += 1,
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            b'"' => {
-                let begin = at - 1;
-                let mut has_escape = false;
-                // Most of a large document is text without escapes: it is passed over many bytes at a time.
-                while let Some(found) = json.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
-                    at += found;
-                    if json[at] == b'"' {
-                        break;
-                    }
-                    (has_escape, at) = (true, at + 2);
-                }
-                at += 1;
-                if has_escape || json.get(begin + 1) == Some(&b'$') {
-                    let text: String = serde_json::from_slice(json.get(begin..at).unwrap_or_default())
-                        .map_err(|_| "A text holds half of a surrogate pair")?;
-                    if text.starts_with(PRIVATE) {
-                        return Err("No text may begin with $serde_json::private::");
-                    }
-                }
-            }
-            _ => {}
-        }
-        if depth > DEPTH_MAX {
-            return Err("It is nested more than 127 deep");
-        }
-    }
-    Ok(())
 }

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use crate::state::changes::Json;
 use crate::state::places::{Found, Items, Places};
-use crate::state::{decimal, event};
+use crate::state::{check, decimal, event};
 
 /// The longest pointer, in bytes.
 pub const POINTER_BYTES_MAX: usize = 1_024;
@@ -158,10 +158,10 @@ impl Merge {
         if self.pointer.len() > POINTER_BYTES_MAX || steps.len() > STEPS_MAX {
             return invalid("A pointer has at most 1024 bytes and 32 steps");
         }
-        if steps.iter().any(|step| step.starts_with(event::PRIVATE)) {
+        if steps.iter().any(|step| step.starts_with(check::PRIVATE)) {
             return invalid("No text may begin with $serde_json::private::");
         }
-        event::check_json_at(&self.operand, steps.len())?;
+        check::check_json_at(&self.operand, steps.len())?;
         match self.operation {
             Operation::Add if !decimal::can_be_added(number(&self.operand)) => {
                 invalid("What is added is a number of at most 400 digits before the point, and behind it")

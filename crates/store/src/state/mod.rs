@@ -5,6 +5,7 @@
 //! | [`document`] | [`State`], [`Document`], and what an event does to them |
 //! | `edit` | what makes of a large value one that differs little |
 //! | `event` | documents' events: how they are written and read |
+//! | `check` | whether bytes are JSON that every reader can read |
 //! | [`merge`], `places`, `decimal` | [`Merge`]: changes that need no look; where in a text they are made; exact sums |
 //! | [`reduce`] | [`Reducers`]: merges of the caller's own |
 //! | [`changes`] | [`Changes`] and [`Condition`]: what a transaction does, as data |
@@ -28,6 +29,7 @@ pub mod across;
 pub(crate) mod base;
 pub(crate) mod cache;
 pub mod changes;
+pub(crate) mod check;
 pub mod consistency;
 pub(crate) mod decimal;
 pub mod diff;

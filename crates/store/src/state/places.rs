@@ -7,7 +7,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use icecore_log::{Hash, Result};
 
-use crate::state::{edit, event};
+use crate::state::{check, edit, event};
 
 /// So many places of a document are remembered.
 const KNOWN_MAX: usize = 32;
@@ -55,7 +55,7 @@ impl Places {
             return Ok(known);
         }
         if !self.is_checked {
-            event::check_json(json).map_err(|_| event::unreadable())?;
+            check::check_json(json).map_err(|_| event::unreadable())?;
             self.is_checked = true;
         }
         find(json, steps).ok_or_else(event::unreadable)

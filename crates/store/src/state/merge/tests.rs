@@ -125,7 +125,7 @@ fn what_is_no_merge_is_refused() {
     assert!(Merge::append(&deep(95)).unwrap().pointer(&*most).check().is_ok());
     assert!(Merge::append(&deep(96)).unwrap().pointer(&*most).check().is_err());
     let document = after("null", &Merge::append(&deep(95)).unwrap().pointer(most)).unwrap();
-    assert!(event::check_json(document.as_bytes()).is_ok());
+    assert!(check::check_json(document.as_bytes()).is_ok());
 }
 
 /// Whoever wrote it: an error of the state, and never a panic.
