@@ -391,7 +391,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(super::ordinary(&[b'a'; 9]), 9);
+        assert_eq!(ordinary(&[b'a'; 9]), 9);
     }
 
     /// Text that is nearly JSON.
