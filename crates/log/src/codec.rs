@@ -14,6 +14,7 @@ use sha2::Sha256;
 
 use crate::clock::Timestamp;
 use crate::commit::{EntryHeader, Flags, Frame, Hash, Header, Incarnation, Version};
+use crate::compression;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Entry, EntryId, Event};
 use crate::name::LogId;
@@ -385,7 +386,7 @@ impl Secret {
 
 fn seal_frame(plain: &[u8], salt: [u8; 16]) -> (Frame, Bytes) {
     let compressed = (plain.len() >= COMPRESS_FROM)
-        .then(|| zstd::bulk::compress(plain, 3).ok())
+        .then(|| compression::compress(plain))
         .flatten()
         .filter(|compressed| compressed.len() < plain.len() - plain.len() / 8);
     let (codec, payload) = match &compressed {
@@ -415,8 +416,8 @@ fn open_frame(frame: &Bytes) -> Result<Bytes> {
     match frame[16] {
         CODEC_PLAIN if payload.len() == length => Ok(payload),
         CODEC_ZSTD => {
-            let plain = zstd::bulk::decompress(&payload, length)
-                .map_err(|cause| corrupt("a frame does not decompress").because(cause))?;
+            let plain = compression::decompress(&payload, length)
+                .map_err(|cause| corrupt("a frame does not decompress").with("zstd", cause))?;
             if plain.len() != length {
                 return Err(corrupt("a frame decompresses to another length"));
             }

@@ -11,6 +11,7 @@
 //! | [`event`] | [`Entry`], [`Event`]: what a caller appends |
 //! | [`commit`] | [`Header`], [`StoredCommit`], the hash chain |
 //! | [`codec`] | bytes to and from the two above; `docs/formats/commit.md` is its specification |
+//! | [`compression`] | zstd, for bodies and what is like them |
 //! | [`backend`] | [`Backend`], the contract, and its requests and answers |
 //! | [`judge`] | what a run of commits comes to, for backends that decide in one place |
 //! | [`grace`], [`known`] | when a writer looked last and what it saw, for backends whose create cannot look at a boundary |
@@ -21,6 +22,7 @@ pub mod backend;
 pub mod clock;
 pub mod codec;
 pub mod commit;
+pub mod compression;
 pub mod error;
 pub mod event;
 pub mod grace;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use icecore_log::compression;
 use icecore_log::{Hash, Incarnation, Timestamp, Version};
 
 use super::record::{Block, Span};
@@ -82,8 +83,8 @@ pub(crate) struct Ending {
 
 /// A block as it is stored: compressed, if that saves anything.
 pub(crate) fn seal(plain: &[u8]) -> (Cow<'_, [u8]>, bool) {
-    match zstd::bulk::compress(plain, 3) {
-        Ok(packed) if packed.len() < plain.len() => (Cow::Owned(packed), true),
+    match compression::compress(plain) {
+        Some(packed) if packed.len() < plain.len() => (Cow::Owned(packed), true),
         _ => (Cow::Borrowed(plain), false),
     }
 }
@@ -99,7 +100,7 @@ impl BlockEntry {
             return Err("a block that is not what the index says");
         }
         let plain = if self.is_packed {
-            let plain = zstd::bulk::decompress(&stored, self.plain as usize);
+            let plain = compression::decompress(&stored, self.plain as usize);
             plain.map_err(|_| "a block that does not decompress")?.into()
         } else {
             stored

@@ -6,12 +6,12 @@
 //! Source: trimming is the oldest idea of all; compressing against the earlier version is zstd's own `--patch-from`.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::ops::Range;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use icecore_log::compression::{self, LEVEL};
 use icecore_log::{Entry, Error, ErrorKind, Result, Version};
-use zstd::zstd_safe::{self, CCtx, CParameter, DCtx};
+use zstd::zstd_safe::{self, CCtx, CParameter};
 
 /// Smaller values are put as they are.
 pub(crate) const VALUE_BYTES_MIN: usize = 512;
@@ -25,8 +25,6 @@ const WINDOW: usize = 64 << 10;
 const MIDDLE_MAX: usize = 256 << 10;
 /// From here on zstd also looks for matches far away. Without that, level 3 finds none somewhere between 1 and 2 MiB.
 const LONG_DISTANCE_FROM: usize = 512 << 10;
-/// Level 1 finds almost nothing in a context of more than 64 KiB.
-const LEVEL: i32 = 3;
 
 const PLAIN: u8 = 0;
 const AGAINST_WINDOW: u8 = 1;
@@ -87,28 +85,19 @@ fn codec_for(old_middle: usize, middle: usize, beside: usize) -> u8 {
     }
 }
 
-thread_local! {
-    // Making one costs as much as what it is used for.
-    static COMPRESSOR: RefCell<Option<CCtx<'static>>> = RefCell::new(CCtx::try_create());
-    static DECOMPRESSOR: RefCell<Option<DCtx<'static>>> = RefCell::new(DCtx::try_create());
-}
-
 /// `None` if there is no memory for it.
 fn compress(context: &[u8], middle: &[u8]) -> Option<Bytes> {
-    let mut payload = Vec::with_capacity(zstd_safe::compress_bound(middle.len()));
-    if context.len().max(middle.len()) > LONG_DISTANCE_FROM {
-        let mut zstd = CCtx::try_create()?;
-        let window = (context.len() + middle.len()).next_power_of_two().ilog2().clamp(20, 27);
-        zstd.set_parameter(CParameter::CompressionLevel(LEVEL)).ok()?;
-        zstd.set_parameter(CParameter::EnableLongDistanceMatching(true)).ok()?;
-        zstd.set_parameter(CParameter::WindowLog(window)).ok()?;
-        zstd.ref_prefix(context).ok()?;
-        zstd.compress2(&mut payload, middle).ok()?;
-    } else {
-        COMPRESSOR.with_borrow_mut(|zstd| {
-            zstd.as_mut()?.compress_using_dict(&mut payload, middle, context, LEVEL).ok()
-        })?;
+    if context.len().max(middle.len()) <= LONG_DISTANCE_FROM {
+        return compression::compress_against(context, middle).map(Bytes::from);
     }
+    let mut payload = Vec::with_capacity(zstd_safe::compress_bound(middle.len()));
+    let mut zstd = CCtx::try_create()?;
+    let window = (context.len() + middle.len()).next_power_of_two().ilog2().clamp(20, 27);
+    zstd.set_parameter(CParameter::CompressionLevel(LEVEL)).ok()?;
+    zstd.set_parameter(CParameter::EnableLongDistanceMatching(true)).ok()?;
+    zstd.set_parameter(CParameter::WindowLog(window)).ok()?;
+    zstd.ref_prefix(context).ok()?;
+    zstd.compress2(&mut payload, middle).ok()?;
     Some(payload.into())
 }
 
@@ -195,14 +184,9 @@ impl Edit {
         if self.codec == PLAIN {
             return Ok(self.payload.clone());
         }
-        let mut middle = Vec::with_capacity(self.middle_bytes);
-        DECOMPRESSOR
-            .with_borrow_mut(|zstd| {
-                zstd.as_mut()?
-                    .decompress_using_dict(&mut middle, &self.payload, &self.context(old, beside))
-                    .ok()
-            })
-            .ok_or_else(|| corrupt("an edit does not decompress"))?;
+        let context = self.context(old, beside);
+        let middle = compression::decompress_against(&context, &self.payload, self.middle_bytes)
+            .map_err(|cause| corrupt("an edit does not decompress").with("zstd", cause))?;
         if middle.len() != self.middle_bytes {
             return Err(corrupt("an edit decompresses to another length"));
         }
