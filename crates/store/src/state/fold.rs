@@ -113,8 +113,13 @@ impl Log {
 
     /// The state at the head that was just read, or at a later one.
     pub(crate) async fn fold_at(&self, head: Option<&Head>) -> Result<Folded> {
+        self.fold_at_over(head, None).await
+    }
+
+    /// As [`Log::fold_at`], with the snapshots that were found for that head, if somebody has looked for them.
+    pub(crate) async fn fold_at_over(&self, head: Option<&Head>, found: Option<Layers>) -> Result<Folded> {
         let mut base = None;
-        let mut folded = self.try_fold_at(head).await;
+        let mut folded = self.try_fold_at(head, found).await;
         // What it follows from may have been trimmed since, or dropped: then a base was written before that, and the state is known from it.
         while let Err(error) = &folded
             && error.kind() == ErrorKind::NotFound
@@ -124,12 +129,12 @@ impl Log {
             if newer <= base {
                 break;
             }
-            (base, folded) = (newer, self.try_fold_at(Some(&head)).await);
+            (base, folded) = (newer, self.try_fold_at(Some(&head), None).await);
         }
         folded
     }
 
-    async fn try_fold_at(&self, head: Option<&Head>) -> Result<Folded> {
+    async fn try_fold_at(&self, head: Option<&Head>, found: Option<Layers>) -> Result<Folded> {
         let states = &self.store.0.states;
         let slot = states.slot(&self.id);
         let mut kept = slot.folded.lock().await;
@@ -155,7 +160,7 @@ impl Log {
                     Ok(_) | Err(_) => self.fold_to(head, head.version).await?,
                 }
             }
-            Some(_) | None => self.fold_to(head, head.version).await?,
+            Some(_) | None => self.fold_to_over(head, head.version, found).await?,
         };
         *kept = Some(folded.clone());
         drop(kept);
@@ -203,6 +208,10 @@ impl Log {
 
     /// The state at a version, from the snapshots nearest to it, or else from the newest base at or before it.
     pub(crate) async fn fold_to(&self, head: &Head, version: Version) -> Result<Folded> {
+        self.fold_to_over(head, version, None).await
+    }
+
+    async fn fold_to_over(&self, head: &Head, version: Version, mut found: Option<Layers>) -> Result<Folded> {
         let (header, hash) = self.header(head, version).await?;
         // Its base went with the trim: whether a snapshot still says the same is no answer that lasts.
         if header.base <= head.boundary {
@@ -212,7 +221,10 @@ impl Log {
         let chain = self.chain(&header).await?;
         let (mut nearest, mut gone) = (version, 0);
         loop {
-            let layers = self.layers(&header, nearest).await?;
+            let layers = match found.take() {
+                Some(layers) => layers,
+                None => self.layers(&header, nearest).await?,
+            };
             match self.fold_over(&layers, chain.clone(), &header, hash).await {
                 Ok(folded) => {
                     let read = version.0 - layers.version().max(header.base.previous()).0;

@@ -11,6 +11,7 @@ use crate::state::cache::Slot;
 use crate::state::consistency::{Consistency, Seen};
 use crate::state::document::{Document, State};
 use crate::state::fold::{self, GONE_MAX, LOOK_BACK};
+use crate::state::layers::Layers;
 use crate::state::overlay::Overlay;
 use crate::state::upkeep;
 
@@ -32,19 +33,30 @@ enum Look {
     Part(OwnedMutexGuard<Option<Overlay>>),
 }
 
+/// Whether a state is read in part.
+enum Part {
+    /// What came behind its snapshots. Never empty.
+    Over(OwnedMutexGuard<Option<Overlay>>),
+    /// Its snapshots are so small that it is read as a whole.
+    Small(Layers),
+    /// Nor can they be read.
+    None,
+}
+
 impl Log {
     /// One document as it is now. Of a large state only a part is read; and one that was put lately is found at the end of its log.
     ///
     /// # Errors
     /// As [`Log::state`].
     pub async fn document(&self, key: &str) -> Result<Option<Document>> {
+        let mut head = None;
         if self.consistency == Consistency::Strong
             && self.store.0.states.find(&self.id).is_none()
-            && let Some(head) = self.raw_head().await?
+            && let Some(head) = head.insert(self.raw_head().await?)
             && head.version.0 - head.boundary.0 > LOOK_BACK
             && self.living(&head).is_ok_and(|header| !header.flags.expires)
         {
-            match self.find_at_the_end(&head, key).await {
+            match self.find_at_the_end(head, key).await {
                 Ok(Some(found)) => return Ok(found),
                 Ok(None) => {}
                 // Trimmed since.
@@ -53,7 +65,7 @@ impl Log {
             }
         }
         for _ in 0..GONE_MAX {
-            match self.look().await? {
+            match self.look(head.take()).await? {
                 Look::Whole(state) => return Ok(self.seen(&state).get(key).cloned()),
                 Look::Part(mut overlay) => {
                     let Some(found) = overlay.as_ref() else { continue };
@@ -78,7 +90,7 @@ impl Log {
         // One more, which says that there is one.
         let enough = limit.saturating_add(1);
         for _ in 0..GONE_MAX {
-            match self.look().await? {
+            match self.look(None).await? {
                 Look::Whole(state) => {
                     return Ok(DocumentPage::of(&self.seen(&state), prefix, after, limit));
                 }
@@ -98,7 +110,7 @@ impl Log {
     /// A state that has at least these documents, of those that there are.
     pub(crate) async fn documents_of(&self, keys: &BTreeSet<String>) -> Result<Arc<State>> {
         for _ in 0..GONE_MAX {
-            match self.look().await? {
+            match self.look(None).await? {
                 Look::Whole(state) => return Ok(self.seen(&state)),
                 Look::Part(mut overlay) => {
                     let Some(found) = overlay.as_ref() else { continue };
@@ -117,7 +129,8 @@ impl Log {
         state.seen_at(self.store.now())
     }
 
-    async fn look(&self) -> Result<Look> {
+    /// Looks for documents; the head is read, unless it was just now.
+    async fn look(&self, head: Option<Option<Head>>) -> Result<Look> {
         let slot = self.store.0.states.slot(&self.id);
         let is_fresh = |state: &State| match &self.consistency {
             Consistency::Strong => false,
@@ -143,18 +156,22 @@ impl Log {
                 return Ok(Look::Part(overlay));
             }
         }
-        let head = self.raw_head().await?;
+        let head = match head {
+            Some(head) => head,
+            None => self.raw_head().await?,
+        };
         let is_whole = slot.folded.lock().await.is_some();
         let part = match &head {
             Some(head) if !is_whole => {
                 self.living(head)?;
                 self.part(head, &slot).await?
             }
-            _ => None,
+            _ => Part::None,
         };
         let found = match part {
-            Some(part) => Look::Part(part),
-            None => Look::Whole(self.fold_at(head.as_ref()).await?.state),
+            Part::Over(part) => Look::Part(part),
+            Part::Small(layers) => Look::Whole(self.fold_at_over(head.as_ref(), Some(layers)).await?.state),
+            Part::None => Look::Whole(self.fold_at(head.as_ref()).await?.state),
         };
         if let Consistency::AtLeast(token) = &self.consistency {
             match &found {
@@ -180,8 +197,8 @@ impl Log {
         }
     }
 
-    /// What came behind the snapshots of a large state; `None` if it is none, or they cannot be read.
-    async fn part(&self, head: &Head, slot: &Arc<Slot>) -> Result<Option<OwnedMutexGuard<Option<Overlay>>>> {
+    /// What came behind the snapshots of a large state.
+    async fn part(&self, head: &Head, slot: &Arc<Slot>) -> Result<Part> {
         let inner = &self.store.0;
         let mut kept = Arc::clone(&slot.overlay).lock_owned().await;
         // While we waited somebody may have gone on further than we had seen: then the log has, too, or what is kept is no more.
@@ -199,8 +216,8 @@ impl Log {
             let overlay = match known.take() {
                 Some(overlay) => overlay,
                 None => match self.overlay_anew(head).await? {
-                    Some(overlay) => overlay,
-                    None => return Ok(None),
+                    Ok(overlay) => overlay,
+                    Err(small) => return Ok(Part::Small(small)),
                 },
             };
             match self.overlay_on(overlay, head.version).await {
@@ -210,11 +227,11 @@ impl Log {
                     }
                     inner.states.weigh(&self.id, slot, overlay.state.bytes());
                     *kept = Some(overlay);
-                    return Ok(Some(kept));
+                    return Ok(Part::Over(kept));
                 }
                 // Of another history, or on snapshots that are gone.
-                Ok(_) if is_anew => return Ok(None),
-                Err(error) if is_anew && fold::is_of_snapshots(&error) => return Ok(None),
+                Ok(_) if is_anew => return Ok(Part::None),
+                Err(error) if is_anew && fold::is_of_snapshots(&error) => return Ok(Part::None),
                 Ok(_) => {}
                 Err(error) if fold::is_of_snapshots(&error) => {}
                 Err(error) => return Err(error),
@@ -222,14 +239,14 @@ impl Log {
         }
     }
 
-    /// Nothing yet over the snapshots of a large state; `None` if it is none.
-    async fn overlay_anew(&self, head: &Head) -> Result<Option<Overlay>> {
+    /// Nothing yet over the snapshots of a large state; the snapshots, if it is none.
+    async fn overlay_anew(&self, head: &Head) -> Result<std::result::Result<Overlay, Layers>> {
         let header = self.decode(head)?;
         let layers = self.layers(&header, head.version).await?;
         if layers.bytes() <= self.store.0.settings.whole_state_bytes_max {
-            return Ok(None);
+            return Ok(Err(layers));
         }
-        Ok(Some(Overlay::over(layers, self.chain(&header).await?, header.base)))
+        Ok(Ok(Overlay::over(layers, self.chain(&header).await?, header.base)))
     }
 }
 
