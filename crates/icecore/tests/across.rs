@@ -154,11 +154,11 @@ async fn check(store: &Store, acknowledged: &BTreeSet<String>, what: &str) {
     assert!(damage.is_empty(), "{what}: {damage:?}");
 }
 
-async fn killed_again_and_again(url: &str, movers: usize, most: u64) {
+async fn killed_again_and_again(url: &str, movers: usize, rounds: usize, most: u64) {
     let store = icecore::open(url).await.unwrap();
     store.commit((0..LOGS).map(|number| set(number, 100).unwrap()).collect()).await.unwrap();
     store.shut_down().await.unwrap();
-    let (rounds, mut chance) = (killed::rounds(6), Chance::new());
+    let (rounds, mut chance) = (killed::rounds(rounds), Chance::new());
     let mut acknowledged = BTreeSet::new();
     for round in 0..rounds {
         let count = || chance.below(most);
@@ -174,37 +174,38 @@ async fn killed_again_and_again(url: &str, movers: usize, most: u64) {
 #[tokio::test]
 async fn movers_that_are_killed_leave_all_or_none_on_file() {
     let folder = tempfile::tempdir().unwrap();
-    killed_again_and_again(&format!("file:{}", folder.path().join("store").display()), 1, 200).await;
+    killed_again_and_again(&format!("file:{}", folder.path().join("store").display()), 1, 6, 200).await;
 }
 
 #[tokio::test]
 async fn two_movers_that_are_killed_leave_all_or_none_on_sqlite() {
     let folder = tempfile::tempdir().unwrap();
-    killed_again_and_again(&format!("sqlite:{}", folder.path().join("store.db").display()), 2, 100).await;
+    killed_again_and_again(&format!("sqlite:{}", folder.path().join("store.db").display()), 2, 6, 100).await;
 }
 
 #[tokio::test]
 async fn two_movers_that_are_killed_leave_all_or_none_on_postgres() {
     let database = Database::create(&services::url("postgres")).unwrap();
-    killed_again_and_again(&database.url(), 2, 60).await;
+    killed_again_and_again(&database.url(), 2, 6, 60).await;
 }
 
 #[tokio::test]
 async fn two_movers_that_are_killed_leave_all_or_none_on_mysql() {
     let database = mariadb::Database::create(&services::url("mariadb")).unwrap();
-    killed_again_and_again(&database.url(), 2, 60).await;
+    killed_again_and_again(&database.url(), 2, 6, 60).await;
 }
 
 #[tokio::test]
 async fn two_movers_that_are_killed_leave_all_or_none_on_mongodb() {
     let database = mongodb::Database::new(&services::url("mongodb"));
-    killed_again_and_again(&database.url(), 2, 60).await;
+    killed_again_and_again(&database.url(), 2, 6, 60).await;
 }
 
 #[tokio::test]
 async fn two_movers_that_are_killed_leave_all_or_none_on_dynamodb() {
     let table = Table::new();
-    killed_again_and_again(&table.url(), 2, 12).await;
+    // What stands for the service is slow.
+    killed_again_and_again(&table.url(), 2, 2, 12).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
