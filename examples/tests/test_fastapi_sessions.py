@@ -177,6 +177,9 @@ async def test_what_one_worker_did_the_other_sees_at_once(url: str) -> None:
                 assert (await other.ask("POST", "/sessions", **login(tenant, "ann", f"s-{number}"))).status_code == 409
             one, other = other, one
 
+        # What was sent again was not counted again.
+        usage = await other.ask("GET", "/usage", params={"tenant": tenant}, headers=bearer(KEY))
+        assert usage.json() == number + 1
         query = {"tenant": tenant, "user": "ann", "limit": "1000"}
         listed = (await other.ask("GET", "/sessions", params=query, headers=bearer(KEY))).json()["sessions"]
         assert [session["id"] for session in listed] == [f"s-{n}" for n in reversed(range(0, number + 1, 2))]
