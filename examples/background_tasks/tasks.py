@@ -24,6 +24,10 @@ LEASE = timedelta(seconds=2)
 ATTEMPTS = 10
 
 
+class NoCustomer(Exception):
+    """No report can be made."""
+
+
 class Reports:
     """The queue, and the logs that say what was done."""
 
@@ -51,10 +55,10 @@ class Reports:
                 await self.do(task, pace)
                 await self.queue.ack(task.id, task.fence)
                 print("done", task.id, flush=True)
-            except icecore.ConflictError:
-                # It took too long, and somebody else was given the task: what was done since then is dropped.
+            except (icecore.ConflictError, icecore.NotFoundError):
+                # It took too long, and somebody else was given the task, or it was purged: what was made is dropped.
                 print("lost", task.id, flush=True)
-            except LookupError as failed:
+            except NoCustomer as failed:
                 await self.give_back(task, str(failed))
 
     async def do(self, task: Leased, pace: float) -> None:
@@ -79,7 +83,7 @@ class Reports:
             delay = timedelta(milliseconds=20 * task.attempts)
             state = await self.queue.nack(task.id, task.fence, delay=delay, because=because)
             print("dead" if state == "dead" else "later", task.id, because, flush=True)
-        except icecore.ConflictError:
+        except (icecore.ConflictError, icecore.NotFoundError):
             print("lost", task.id, flush=True)
 
     async def show(self) -> None:
@@ -96,7 +100,7 @@ def result(step: str, task: Leased, made: dict[str, Any]) -> Any:
     """What a step makes. The process is in it, to see who did it: as with a model, two would not make the same."""
     customer = task.json()["customer"]
     if customer % 10 == 9:
-        raise LookupError(f"there is no customer {customer}")
+        raise NoCustomer(f"there is no customer {customer}")
     if step == "gather":
         return {"customer": customer, "orders": customer % 4, "by": os.getpid()}
     if step == "write":

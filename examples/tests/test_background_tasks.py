@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import signal
 import time
@@ -125,3 +126,20 @@ async def test_of_workers_that_race_and_are_killed_and_stopped_one_does_a_task(k
     print(f"{kind}: {dict(Counter(line.split()[0] for line in said))}, by each worker {by}")
     assert sum(of_one > 0 for of_one in by) > 1
     await where.check(count, said)
+
+
+@pytest.mark.parametrize("kind", SHARED)
+async def test_a_worker_whose_task_is_purged_drops_it_and_goes_on(kind: str, tmp_path: Path) -> None:
+    where = Place(place(kind, tmp_path), unique("purged"), tmp_path)
+    where.run("put", 1)
+    async with icecore.Store(where.url) as store:
+        queue = store.queue(where.tenant, "reports")
+        with where.start("work", "--pace", 0.5, "--idle", 2) as worker:
+            while not (await queue.statistics()).leased:
+                await asyncio.sleep(0.01)
+            assert (await queue.purge("all")).messages == 1
+            await queue.put({"customer": 1}, id="report-001")
+            worker.end()
+
+            assert worker.lines() == ["lost report-000", "done report-001"]
+        assert await store.log(where.tenant, "reports", "done").get("count") == 1
