@@ -15,6 +15,8 @@ const MATURIN: &str = "1.16.0";
 const PYTEST: &str = "9.2.0";
 const PYTEST_ASYNCIO: &str = "1.5.0";
 const PYTEST_TIMEOUT: &str = "2.4.0";
+/// With it, tests ask the web application among the examples; what the application needs, Penguiflow needs as well.
+const HTTPX: &str = "0.28.1";
 const MOTO: &str = "5.2.5";
 const AZURITE: &str = "3.35.0";
 /// A package that has the official `mongod` 6.0.5 in it.
@@ -193,13 +195,16 @@ fn tools(wanted: &[(&str, &str)]) -> Option<Missing> {
 }
 
 fn pytest(frozen: &str) -> Option<Missing> {
-    let pytest =
-        format!("pytest=={PYTEST} pytest-asyncio=={PYTEST_ASYNCIO} pytest-timeout=={PYTEST_TIMEOUT}");
+    let pytest = format!(
+        "pytest=={PYTEST} pytest-asyncio=={PYTEST_ASYNCIO} pytest-timeout=={PYTEST_TIMEOUT} httpx=={HTTPX}"
+    );
     if pytest.split(' ').all(|wanted| frozen.lines().any(|line| line == wanted)) {
         return None;
     }
     Some(Missing::inside(
-        format!("pytest {PYTEST} and two plugins, in target/python, where the Python package is tested"),
+        format!(
+            "pytest {PYTEST}, two plugins and httpx, in target/python, where the Python package is tested"
+        ),
         vec![words(&format!("target/python/bin/pip install --quiet {pytest}"))],
     ))
 }

@@ -44,17 +44,26 @@ pub fn bench(arguments: &[&str]) -> Outcome {
     succeed(command(&tool("python"), &[&script, arguments].concat()).env("PYTHONPATH", &beside))
 }
 
-/// Runs the package's tests, then those with and of Penguiflow.
+/// The programs of `examples` are run by these.
+const EXAMPLES: &str = "examples/tests";
+
+/// Runs the package's tests, those of the examples, then those with and of Penguiflow.
 pub fn test(servers: &Servers, long: bool) -> Outcome<Counts> {
     build_and_install()?;
-    let mut pytest =
-        command(&tool("python"), &["-m", "pytest", "--color", "no", "--quiet", "crates/python/tests"]);
+    let mut counts = pytest(servers, long, "crates/python/tests")?;
+    println!("\n== the examples");
+    counts.add(pytest(servers, long, EXAMPLES)?);
+    counts.add(penguiflow::test(servers, long)?);
+    Ok(counts)
+}
+
+fn pytest(servers: &Servers, long: bool, tests: &str) -> Outcome<Counts> {
+    let settings = ["-m", "pytest", "-c", "crates/python/pyproject.toml", "--color", "no", "--quiet"];
+    let mut pytest = command(&tool("python"), &[&settings[..], &[tests]].concat());
     if long {
         pytest.env("ICECORE_LONG", "1");
     }
-    let mut counts = run::count(pytest.envs(servers.variables()))?;
-    counts.add(penguiflow::test(servers, long)?);
-    Ok(counts)
+    run::count(pytest.envs(servers.variables()))
 }
 
 fn build(is_release: bool) -> Outcome<PathBuf> {

@@ -80,7 +80,11 @@ class Log:
         return await wait(self._native.head())
 
     def read(self, from_: int | None = None, to: int | None = None, reverse: bool = False) -> Stream[RecordedEvent]:
-        """The events from one version through another, as the log is when the first is asked for."""
+        """The events from one version through another, as the log is when the first is asked for.
+
+        Changes of documents are events too: their kinds begin with ``icecore.``. A NotFoundError if nothing was ever
+        put into the log.
+        """
         return Stream(self._native.read(from_, to, reverse))
 
     def tail(self, from_: int | None = None) -> Stream[RecordedEvent]:
