@@ -12,12 +12,14 @@
 //! | [`queues`] | [`Queue`]: messages that one worker at a time is given, until one says that it is done |
 //! | [`scope`] | whose something is: tenant, user and session, as types |
 //! | [`sessions`] | [`Sessions`]: made once, touched, expired, ended, listed newest first; their tokens |
+//! | [`deletion`] | [`Deletion`]: all of a session of a runtime goes, with what it leads to |
 //! | [`fingerprint`] | what makes two events the same event |
 //!
 //! Values are JSON text here, and nothing looks into them.
 
 pub mod artifacts;
 pub mod binding;
+pub mod deletion;
 pub mod feed;
 pub mod fingerprint;
 pub mod flows;
@@ -30,6 +32,7 @@ pub mod sessions;
 
 pub use artifacts::Artifacts;
 pub use binding::Bindings;
+pub use deletion::Deletion;
 pub use flows::Flow;
 pub use names::{Kind, Tenant};
 pub use outbox::Outbox;

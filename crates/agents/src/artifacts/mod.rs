@@ -184,6 +184,18 @@ impl Artifacts {
         Ok(cleared)
     }
 
+    /// Whether a document of a session's log is of an artifact: its record, or that it was used.
+    pub(crate) fn is_of_one(key: &str) -> bool {
+        key.starts_with(record::RECORDS) || key.starts_with(record::USES)
+    }
+
+    /// How many artifacts a session's log has, also such as have expired, and their bytes.
+    pub(crate) fn measured(state: &State) -> (u64, u64) {
+        let sizes = state.documents(record::RECORDS);
+        let sizes = sizes.map(|(_, document)| document.read::<Record>().map_or(0, |record| record.bytes));
+        sizes.fold((0, 0), |(count, sum), bytes| (count + 1, u64::saturating_add(sum, bytes)))
+    }
+
     async fn logs(&self) -> Result<Vec<LogId>> {
         self.store.all_logs(&LogPrefix::kind(self.tenant.as_str(), Kind::Artifacts.name())?).await
     }
