@@ -6,6 +6,7 @@
 //! | [`outbox`] | [`Outbox`]: events that are accepted at once and written in the order of the calls, together |
 //! | [`feed`] | what came last in a log, behind a cursor |
 //! | [`pause`] | [`Pause`]: a value that exactly one caller takes |
+//! | [`memory`] | a value under a key, saved if it is still what one knows |
 //! | [`artifacts`] | [`Artifacts`]: content with an owner, for as long as limits say |
 //! | [`binding`] | which conversation of a session goes on at which remote agent |
 //! | [`flows`] | [`Flow`]: what a run of a flow has done, so that another process does the rest |
@@ -23,6 +24,7 @@ pub mod deletion;
 pub mod feed;
 pub mod fingerprint;
 pub mod flows;
+pub mod memory;
 pub mod names;
 pub mod outbox;
 pub mod pause;

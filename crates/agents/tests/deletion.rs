@@ -12,7 +12,7 @@ use bytes::Bytes;
 use icecore_agents::artifacts::{Owner, What};
 use icecore_agents::binding::Triple;
 use icecore_agents::feed::{self, Query};
-use icecore_agents::{Artifacts, Bindings, Deletion, Kind, Tenant, deletion};
+use icecore_agents::{Artifacts, Bindings, Deletion, Kind, Tenant, deletion, memory};
 use icecore_embedded::Memory;
 use icecore_log::{Backend, Entry, EntryId, ErrorKind, Event, LogId};
 use icecore_store::retention::{Hold, On};
@@ -73,7 +73,7 @@ async fn fill(store: &Store, s: &str) {
     }
     say(store, Kind::Trace, &format!("session:{s}"), "{}".to_owned()).await;
     for key in [format!("acme:ann:{s}"), format!("kv:v1:acme:ann:{s}:session:notes:cart")] {
-        put(store, Kind::Memory, &key, deletion::MEMORY, "{}".to_owned()).await;
+        put(store, Kind::Memory, &key, memory::KEY, "{}".to_owned()).await;
     }
 }
 
@@ -223,7 +223,7 @@ async fn memory_whose_key_may_be_another_s_stays_and_is_told() {
     let store = Store::new(Arc::new(Memory::default()));
     let long = format!("acme:{}:s-1", "u".repeat(400));
     for key in ["acme:ann:s-1", "acme:ann:s-2", "acme:a:b:s-1", &long] {
-        put(&store, Kind::Memory, key, deletion::MEMORY, "{}".to_owned()).await;
+        put(&store, Kind::Memory, key, memory::KEY, "{}".to_owned()).await;
     }
 
     let deleted = delete(&store, "s-1").await.unwrap();

@@ -19,11 +19,10 @@ use icecore_store::state::{Changes, State};
 use icecore_store::{Log, Store};
 
 use crate::artifacts::Artifacts;
+use crate::memory::KEY;
 use crate::names::{Kind, Tenant};
 use memory::Whose;
 
-/// The document of a memory log.
-pub const MEMORY: &str = "memory";
 /// What is by session, in the order in which it goes.
 const BY_SESSION: [Kind; 5] = [Kind::Updates, Kind::Steering, Kind::Tasks, Kind::Traces, Kind::Conversation];
 /// What is by trace, in the order in which it goes: the last two say who else has the trace.
@@ -245,7 +244,7 @@ impl What {
 }
 
 async fn has_memory(log: &Log) -> Result<bool> {
-    Ok(there(log.document(MEMORY).await)?.flatten().is_some())
+    Ok(there(log.document(KEY).await)?.flatten().is_some())
 }
 
 /// A log that was deleted, or never was, has nothing.

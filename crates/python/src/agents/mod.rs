@@ -19,10 +19,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use icecore::agents::binding::Triple;
+use icecore::agents::deletion::Deleted;
 use icecore::agents::feed::{self, Query};
 use icecore::agents::outbox;
 use icecore::agents::pause;
-use icecore::agents::{Bindings, Kind, Outbox, Pause, Tenant, names};
+use icecore::agents::{Bindings, Deletion, Kind, Outbox, Pause, Tenant, memory, names};
 use icecore::log::{Clock, SystemClock, SystemEntropy, clock};
 use icecore::{Changes, Entry, EntryId, Error, ErrorKind, Event, Json, LogId, Receipt, Result, Store};
 use pyo3::intern;
@@ -40,9 +41,6 @@ pub use ends::flush_at_exit;
 pub use said::Name;
 use said::{Id, Said, name_of, query};
 pub use taken::NativeTaken;
-
-/// The one document of a memory log.
-const MEMORY: &str = "memory";
 
 /// A tenant's things in a store.
 #[pyclass(frozen, module = "icecore._native")]
@@ -350,11 +348,62 @@ impl NativeAgents {
     fn save_memory(&self, py: Python<'_>, key: Name, json: Vec<u8>) -> PyResult<Call> {
         let log = checked(py, self.0.tenant.log(Kind::Memory, &key.0))?;
         let this = Arc::clone(&self.0);
-        Ok(self.written(async move { this.put(log, MEMORY.to_owned(), json.into()).await }))
+        Ok(self.written(async move { this.put(log, memory::KEY.to_owned(), json.into()).await }))
     }
 
     fn load_memory(&self, key: Name) -> Call {
-        self.document(Kind::Memory, key.0, MEMORY.to_owned())
+        self.document(Kind::Memory, key.0, memory::KEY.to_owned())
+    }
+
+    /// With its etag.
+    fn load_memory_with_etag(&self, key: Name) -> Call {
+        let this = Arc::clone(&self.0);
+        let work = async move {
+            let store = this.settled().await?;
+            store.log(this.tenant.log(Kind::Memory, &key.0)?).document(memory::KEY).await
+        };
+        self.read(work, |py, found| {
+            let found = found.map(|found| (PyBytes::new(py, &found.json), memory::etag(&found)));
+            Ok(found.into_pyobject(py)?.into_any().unbind())
+        })
+    }
+
+    /// If what is there is still what is expected: its new etag.
+    fn save_memory_if(
+        &self,
+        py: Python<'_>,
+        key: Name,
+        json: Vec<u8>,
+        expected: Option<Text>,
+    ) -> PyResult<Call> {
+        let log = checked(py, self.0.tenant.log(Kind::Memory, &key.0))?;
+        let json = checked(py, Json::text(json))?;
+        let this = Arc::clone(&self.0);
+        let work = async move {
+            let log = this.opening.store().await?.log(log);
+            let expected = expected.as_ref().map(|expected| &*expected.0);
+            memory::save_if(&log, json, expected, this.new_id()).await
+        };
+        let this = Arc::clone(&self.0);
+        Ok(call(async move { this.within(|| this.late_to_write(), work).await }, |py, etag| {
+            Ok(etag.into_pyobject(py)?.into_any().unbind())
+        }))
+    }
+
+    /// All of a session, or what that would be.
+    fn delete_session(&self, py: Python<'_>, session: Name, dry_run: bool, timeout: f64) -> PyResult<Call> {
+        let (this, timeout) = (Arc::clone(&self.0), seconds(py, timeout)?);
+        let work = async move {
+            let deletion = Deletion::new(this.settled().await?, (*this.tenant).clone());
+            if dry_run { deletion.plan(&session.0).await } else { deletion.delete(&session.0).await }
+        };
+        let late = move || {
+            let kind = if dry_run { ErrorKind::Unavailable } else { ErrorKind::Unknown };
+            let advice = "It took too long. Call it again, with more time: it goes on where it was";
+            Error::new(kind, "deleting a session").with("timeout_ms", timeout.as_millis()).advise(advice)
+        };
+        let work = async move { tokio::time::timeout(timeout, work).await.unwrap_or_else(|_| Err(late())) };
+        Ok(call(work, show_deleted))
     }
 
     // Planners that wait, and what they did.
@@ -454,6 +503,16 @@ impl NativeAgents {
         let this = Arc::clone(&self.0);
         self.written(async move { this.bindings.end(this.opening.store(), &triple).await })
     }
+}
+
+fn show_deleted(py: Python<'_>, deleted: Deleted) -> PyResult<Py<PyAny>> {
+    let traces = deleted.shared_traces.into_iter().map(|trace| name_of(py, &Name(trace)));
+    let traces = traces.collect::<PyResult<Vec<_>>>()?;
+    let (commits, bytes) = (deleted.commits, deleted.bytes);
+    let artifacts = (deleted.artifacts, deleted.artifact_bytes);
+    let memory = (deleted.unsure_memory, deleted.hashed_memory);
+    let all = (deleted.logs, commits, bytes, artifacts.0, artifacts.1, traces, memory.0, memory.1);
+    Ok(all.into_pyobject(py)?.into_any().unbind())
 }
 
 pub fn seconds(py: Python<'_>, given: f64) -> PyResult<Duration> {

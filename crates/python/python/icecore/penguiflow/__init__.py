@@ -13,7 +13,21 @@ except ImportError as error:
 from ._admin import create_store
 from ._artifact_store import ArtifactStore
 from ._durable import durable
+from ._extensions import DeletedSession
+from ._planner import CheckedMemory, StateConflictError, VersionedState
 from ._resume import resume, run
 from ._state_store import GROUPS, StateStore
 
-__all__ = ["GROUPS", "ArtifactStore", "StateStore", "create_store", "durable", "resume", "run"]
+__all__ = [
+    "GROUPS",
+    "ArtifactStore",
+    "CheckedMemory",
+    "DeletedSession",
+    "StateConflictError",
+    "StateStore",
+    "VersionedState",
+    "create_store",
+    "durable",
+    "resume",
+    "run",
+]
