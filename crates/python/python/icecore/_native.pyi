@@ -442,7 +442,7 @@ class NativeStore:
 
 _Session: TypeAlias = tuple[str, str, str, datetime, datetime, timedelta | None, datetime | None, datetime | None]
 _Limits: TypeAlias = tuple[int | None, int | None, timedelta | None, timedelta | None]
-_Purged: TypeAlias = tuple[int, int, int]
+_Purged: TypeAlias = tuple[int, int, int, int]
 
 @final
 class NativeSessions:
