@@ -140,7 +140,7 @@ impl Agents {
 
 impl NativeAgents {
     /// `None` if all was accepted and there is room; else what must be awaited.
-    fn say<const N: usize>(&self, py: Python<'_>, said: [Said; N]) -> PyResult<Option<Call>> {
+    fn say(&self, py: Python<'_>, said: impl IntoIterator<Item = Said>) -> PyResult<Option<Call>> {
         let this = Arc::clone(&self.0);
         if this.is_durable {
             let entries: Result<Vec<_>> = said.into_iter().map(|said| said.entry(&this.tenant)).collect();
@@ -185,13 +185,27 @@ impl NativeAgents {
             let store = this.settled().await?;
             feed::list(&store.log(this.tenant.log(kind, &name)?), &query).await
         };
-        self.read(work, |py, events| {
-            let events = events.into_iter().map(|event| {
-                let icecore::RecordedEvent { event: Event { kind, node, data, .. }, .. } = event;
-                (PyBytes::new(py, &data), kind, node)
-            });
-            Ok(PyList::new(py, events)?.into_any().unbind())
-        })
+        self.read(work, |py, events| Ok(items(py, events)?.into_any().unbind()))
+    }
+
+    fn page(
+        &self,
+        py: Python<'_>,
+        kind: Kind,
+        name: Vec<u8>,
+        after: Option<&Text>,
+        limit: usize,
+    ) -> PyResult<Call> {
+        let from = checked(py, after.map(|after| after.0.parse()).transpose())?;
+        let this = Arc::clone(&self.0);
+        let work = async move {
+            let store = this.settled().await?;
+            feed::page(&store.log(this.tenant.log(kind, &name)?), from, limit).await
+        };
+        Ok(self.read(work, |py, page| {
+            let next = page.next.to_string();
+            Ok((items(py, page.events)?, next).into_pyobject(py)?.into_any().unbind())
+        }))
     }
 
     fn document(&self, kind: Kind, name: Vec<u8>, key: String) -> Call {
@@ -261,10 +275,32 @@ impl NativeAgents {
         self.0.outbox.close();
     }
 
+    /// What the storage system is and promises.
+    fn capabilities(&self) -> Call {
+        let this = Arc::clone(&self.0);
+        let work = async move { Ok(this.opening.store().await?.capabilities().clone()) };
+        self.read(work, |py, found| {
+            let (system, durability) = (found.system, found.durability.name());
+            let may = (found.many_writers, found.atomic_create, found.read_only);
+            let all = (system, durability, may.0, may.1, may.2, found.commit_bytes_max);
+            Ok(all.into_pyobject(py)?.into_any().unbind())
+        })
+    }
+
     // Events of a flow.
 
     fn save_event(&self, event: &Bound<'_, PyAny>) -> PyResult<Option<Call>> {
         self.say(event.py(), [Said::event(event)?])
+    }
+
+    /// Each in its place; what is wrong with one of them is told before any is accepted.
+    fn save_events(&self, py: Python<'_>, events: Vec<Bound<'_, PyAny>>) -> PyResult<Option<Call>> {
+        let said = events.iter().map(Said::event).collect::<PyResult<Vec<_>>>()?;
+        self.say(py, said)
+    }
+
+    fn page_events(&self, py: Python<'_>, trace: Name, after: Option<Text>, limit: usize) -> PyResult<Call> {
+        self.page(py, Kind::Trace, trace.0, after.as_ref(), limit)
     }
 
     fn load_events(&self, trace: Name) -> Call {
@@ -293,6 +329,28 @@ impl NativeAgents {
         let py = update.py();
         let (kind, id) = (intern!(py, "update_type"), intern!(py, "update_id"));
         self.say(py, [Said::of_a_task(Kind::Updates, update, fields, kind, id)?])
+    }
+
+    /// As [`NativeAgents::save_events`].
+    fn save_updates(
+        &self,
+        py: Python<'_>,
+        updates: Vec<Bound<'_, PyAny>>,
+        fields: &Bound<'_, PyTuple>,
+    ) -> PyResult<Option<Call>> {
+        let (kind, id) = (intern!(py, "update_type"), intern!(py, "update_id"));
+        let said = |update: &Bound<'_, PyAny>| Said::of_a_task(Kind::Updates, update, fields, kind, id);
+        self.say(py, updates.iter().map(said).collect::<PyResult<Vec<_>>>()?)
+    }
+
+    fn page_updates(
+        &self,
+        py: Python<'_>,
+        session: Name,
+        after: Option<Text>,
+        limit: usize,
+    ) -> PyResult<Call> {
+        self.page(py, Kind::Updates, session.0, after.as_ref(), limit)
     }
 
     fn load_updates(
@@ -503,6 +561,15 @@ impl NativeAgents {
         let this = Arc::clone(&self.0);
         self.written(async move { this.bindings.end(this.opening.store(), &triple).await })
     }
+}
+
+/// The data of events, their kinds and their nodes.
+fn items(py: Python<'_>, events: Vec<icecore::RecordedEvent>) -> PyResult<Bound<'_, PyList>> {
+    let events = events.into_iter().map(|event| {
+        let icecore::RecordedEvent { event: Event { kind, node, data, .. }, .. } = event;
+        (PyBytes::new(py, &data), kind, node)
+    });
+    PyList::new(py, events)
 }
 
 fn show_deleted(py: Python<'_>, deleted: Deleted) -> PyResult<Py<PyAny>> {

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +117,28 @@ async def test_of_two_processes_that_change_one_key_no_change_is_lost(kind: str,
         assert await store.load_memory_state(KEY) == everything
         kv = SessionKVFacade(state_store=store, artifacts=store.artifact_store, tool_context=dict(WHO))
         assert await kv.get("cart", namespace="shop") == everything
+
+
+CART = Path(__file__).parents[4] / "examples/session_kv/cart.py"
+
+
+@pytest.mark.parametrize("kind", URLS[1:])
+def test_the_example_loses_nothing_with_two_processes(kind: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "ICECORE_STORE": place(kind, tmp_path), "ICECORE_TENANT": unique("shop")}
+    count = rounds(20, 100)
+
+    def start(worker: str, count: int) -> subprocess.Popen[str]:
+        command = [sys.executable, "-W", "error", str(CART), worker, str(count)]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+    # So that both begin with a store that is there.
+    start("none", 1).communicate(timeout=60)
+    workers = [start(worker, count) for worker in ("one", "two")]
+    for worker in workers:
+        worker.communicate(timeout=120)
+        assert worker.returncode == 0
+    told, _ = start("last", 0).communicate(timeout=60)
+    assert told == f"last put 0 in, 0 of them again; there are {2 * count + 1}, counted {2 * count + 1}\n"
 
 
 async def test_a_change_of_a_session_value_that_another_was_between_is_refused() -> None:
