@@ -33,9 +33,9 @@ pub struct Triple {
 
 /// As it is stored by its trace.
 #[derive(Deserialize)]
-struct Stored {
+pub(crate) struct Stored {
     /// The key of its session.
-    conversation: Option<String>,
+    pub conversation: Option<String>,
 }
 
 impl Bindings {

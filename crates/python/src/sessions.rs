@@ -95,7 +95,7 @@ fn show_page(py: Python<'_>, page: SessionPage) -> PyResult<Py<PyAny>> {
 }
 
 fn show_purged(py: Python<'_>, purged: Purged) -> PyResult<Py<PyAny>> {
-    Ok((purged.sessions, purged.logs, purged.held).into_pyobject(py)?.into_any().unbind())
+    Ok((purged.sessions, purged.logs, purged.held, purged.artifacts).into_pyobject(py)?.into_any().unbind())
 }
 
 fn show_tokens(py: Python<'_>, tokens: Vec<Token>) -> PyResult<Py<PyAny>> {

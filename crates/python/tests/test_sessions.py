@@ -277,7 +277,7 @@ async def test_a_purge_says_what_would_go_and_then_it_goes(sessions: Sessions) -
         await sessions.log(user, id, "memory").put("a", 1)
 
     planned = await sessions.purge("ann", "s-1", dry_run=True)
-    assert (planned.sessions, planned.logs, planned.held) == (1, 2, 0)
+    assert (planned.sessions, planned.logs, planned.held, planned.artifacts) == (1, 2, 0, 0)
     assert (await sessions.get("ann", "s-1")).status == "live"
     assert await sessions.log("ann", "s-1", "memory").get("a") == 1
     assert await sessions.purge("ann", "s-1") == planned
@@ -285,11 +285,11 @@ async def test_a_purge_says_what_would_go_and_then_it_goes(sessions: Sessions) -
         await sessions.purge("ann", "s-1")
     with pytest.raises(icecore.ConflictError, match="purged"):
         await sessions.create("ann", "s-1")
-    assert await sessions.purge_all(user="ann", dry_run=True) == (1, 2, 0)
+    assert await sessions.purge_all(user="ann", dry_run=True) == (1, 2, 0, 0)
     assert len(await everything(sessions)) == 2
-    assert await sessions.purge_all(user="ann") == (1, 2, 0)
+    assert await sessions.purge_all(user="ann") == (1, 2, 0, 0)
     assert await everything(sessions) == [("bob", "s-1")]
-    assert await sessions.purge_all(user=None) == (1, 2, 0)
+    assert await sessions.purge_all(user=None) == (1, 2, 0, 0)
     assert await everything(sessions) == []
 
 
@@ -305,7 +305,7 @@ async def test_what_is_held_is_not_purged(sessions: Sessions, store: icecore.Sto
     found = await sessions.find("ann", "s-1")
     assert found is not None and found.status == "terminated"
     assert await memory.get("a") == 1
-    assert await sessions.purge_all(user="ann") == (0, 0, 1)
+    assert await sessions.purge_all(user="ann") == (0, 0, 1, 0)
     assert await memory.get("a") == 1
     await store.retention.release("case 7")
     assert (await sessions.purge("ann", "s-1")).sessions == 1

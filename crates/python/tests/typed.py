@@ -133,7 +133,7 @@ async def sessions(store: icecore.Store) -> None:
     assert_type(await all.terminate("ann", "s-1", because="done"), icecore.Session)
     assert_type(await all.purge("ann", "s-1", dry_run=True), icecore.Purged)
     purged = await all.purge_all(user=None, dry_run=False)
-    assert_type((purged.sessions, purged.logs, purged.held), tuple[int, int, int])
+    assert_type((purged.sessions, purged.logs, purged.held, purged.artifacts), tuple[int, int, int, int])
     swept = await all.sweep(timedelta(days=30))
     assert_type((swept.purged, swept.repaired, swept.removed), tuple[icecore.Purged, int, int])
 

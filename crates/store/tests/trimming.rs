@@ -374,3 +374,54 @@ async fn the_history_of_a_document_ends_with_what_was_kept_of_it() {
     assert_eq!(history("old").await, [("kept", 19)]);
     assert_eq!(history("gone").await, []);
 }
+
+#[tokio::test]
+async fn a_log_is_trimmed_to_what_it_is_and_goes_on_under_its_name() {
+    let original = memory();
+    let expected = forty(&original).await;
+    land().await;
+    let mut deaths = 0;
+    for is_last_done in [false, true] {
+        for changes in 0.. {
+            let backend = copy_of(&original).await;
+            let mortal = Mortal::new(&backend, changes, is_last_done);
+            let store = Store::new(Arc::clone(&mortal) as Arc<dyn Backend>);
+            let done = store.log(id()).trim_to_state().await;
+            land().await;
+            let when = format!("killed at change {changes}, done: {is_last_done}");
+
+            let log = open(&backend, by_count(8));
+            let planned = log.plan_trim_to_state().await.unwrap();
+            let trimmed = log.trim_to_state().await.unwrap();
+
+            assert_eq!((trimmed.commits, trimmed.bytes), (planned.commits, planned.bytes), "{when}");
+            assert_eq!(versions(&log).await.len(), 1, "{when}: a base");
+            assert_eq!(log.trim_to_state().await.unwrap().commits, 0, "{when}");
+            assert_eq!(versions(&log).await.len(), 1, "{when}: nothing is written for nothing");
+            assert_whole(&log, &expected, &when).await;
+            work(&log, 50).await;
+            assert_eq!(versions(&log).await.len(), 2, "{when}");
+            if !mortal.is_dead() {
+                assert!(done.unwrap().commits == 40 && trimmed.commits == 0, "{when}");
+                break;
+            }
+            deaths += 1;
+        }
+    }
+    assert!(deaths >= 10, "{deaths} deaths");
+}
+
+#[tokio::test]
+async fn what_is_held_is_not_trimmed_to_what_it_is() {
+    let backend = memory();
+    let log = forty(&backend).await;
+    let retention = log.store().retention().unwrap();
+    retention.hold("a", &hold(On::Log(id()), 40)).await.unwrap();
+
+    for error in [log.plan_trim_to_state().await.unwrap_err(), log.trim_to_state().await.unwrap_err()] {
+        assert_eq!((error.kind(), error.fact("hold")), (ErrorKind::Refused, Some("a")), "{error}");
+    }
+    assert_eq!(log.head().await.unwrap().unwrap().version, Version(40), "not even a base was written");
+    retention.release("a").await.unwrap();
+    assert_eq!(log.trim_to_state().await.unwrap().through, Version(40));
+}

@@ -3,6 +3,7 @@
 use crate::mutants::Promise;
 
 const OUTBOX: &str = "crates/agents/src/outbox.rs";
+const MEMORY: &str = "crates/agents/src/memory.rs";
 const PAUSE: &str = "crates/agents/src/pause.rs";
 
 pub const AGENTS: &[Promise] = &[
@@ -122,5 +123,23 @@ pub const AGENTS: &[Promise] = &[
         file: "crates/agents/src/fingerprint.rs",
         find: "                    write_sorted(sorted, value.get());\n",
         replace: "                    sorted.extend_from_slice(value.get().as_bytes());\n",
+    },
+    Promise {
+        promise: "Of writers of one memory key that each expect what they know, in any process, none loses another's change.",
+        package: "icecore-agents",
+        test: "of_changes_that_race_none_is_lost",
+        broken: "what is expected is not looked at",
+        file: MEMORY,
+        find: ".put(KEY, json.clone()).only_if(condition)",
+        replace: ".put(KEY, json.clone()).only_if(Some(condition).filter(|_| expected.is_none()).unwrap_or(Condition::Exists(KEY.to_owned())))",
+    },
+    Promise {
+        promise: "An etag of memory is never that of another state, also of one in the same commit.",
+        package: "icecore-agents",
+        test: "what_another_put_in_the_same_commit_is_not_taken_for_one_s_own",
+        broken: "only the version is compared",
+        file: MEMORY,
+        find: "&& etag(found) != expected",
+        replace: "&& etag(found) == \"\"",
     },
 ];

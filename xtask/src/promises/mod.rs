@@ -3,6 +3,7 @@
 mod across;
 mod agents;
 mod artifacts;
+mod deletion;
 mod dynamodb;
 mod expiry;
 mod failover;
@@ -33,6 +34,7 @@ const ALL: &[&[Promise]] = &[
     retention::RETENTION,
     expiry::EXPIRY,
     agents::AGENTS,
+    deletion::DELETION_OF_SESSIONS,
     flows::FLOWS,
     queues::QUEUES,
     artifacts::ARTIFACTS,

@@ -13,9 +13,11 @@
 //! | `put` | the transaction that stores one |
 //! | `index` | who has an artifact of some id |
 //! | `uses` | that artifacts were used, which decides which one makes room |
+//! | `clear` | all that a session, a user or a tenant has goes |
 //! | [`sweep`] | what has expired, and what was left behind |
 
 pub mod body;
+mod clear;
 mod index;
 mod put;
 pub mod record;
@@ -146,42 +148,6 @@ impl Artifacts {
                 Ok(found.into_iter().flatten().collect())
             }
         }
-    }
-
-    /// Deletes all of a session, or of the tenant; how many.
-    ///
-    /// # Errors
-    /// As [`Log::transact`].
-    pub async fn clear(&self, session: Option<&[u8]>) -> Result<u64> {
-        let logs = match session {
-            Some(session) => vec![self.tenant.log(Kind::Artifacts, session)?],
-            None => self.logs().await?,
-        };
-        let mut cleared = 0;
-        for id in logs {
-            let log = self.store.log(id);
-            let (mut records, mut bodies) = (0, Vec::new());
-            log.transact(|state| {
-                let mut changes = Changes::new();
-                (records, bodies) = (0, Vec::new());
-                for (key, document) in state.documents("") {
-                    if key.starts_with(record::RECORDS) {
-                        // What cannot be read is cleared like all else; its content is then found by a sweep.
-                        bodies.extend(document.read::<Record>());
-                        records += 1;
-                    } else if !key.starts_with(record::USES) {
-                        continue;
-                    }
-                    changes = changes.delete(key);
-                }
-                Ok(changes)
-            })
-            .await
-            .or_else(gone)?;
-            body::delete(&log, &bodies).await;
-            cleared += records;
-        }
-        Ok(cleared)
     }
 
     async fn logs(&self) -> Result<Vec<LogId>> {

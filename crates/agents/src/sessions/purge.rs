@@ -1,4 +1,4 @@
-//! Deleting sessions for good: all that they have, what says that they were, and where they are listed.
+//! Deleting sessions for good: all that they have, the user's artifacts in them, what says that they were, and where they are listed.
 //!
 //! A session is ended first, so that nobody finds half of it. Its own log goes after its others, and its entries go last: what leads to it
 //! is there until it is gone, so that a purge that was killed is gone on with by the next, or by a sweep.
@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use futures_util::future::try_join_all;
-use icecore_log::{Error, ErrorKind, Header, LogId, LogPrefix, Result};
+use icecore_log::{Error, ErrorKind, Header, LogId, LogPrefix, Result, Version};
 use icecore_store::retention::{Keep, Trim};
 use icecore_store::state::State;
 
@@ -15,6 +15,7 @@ use super::directory::{self, Directory, ENDING};
 use super::list::{Of, Walk};
 use super::record::{ENDED, PURGED, Record};
 use super::{Sessions, Status};
+use crate::artifacts::Artifacts;
 use crate::scope::SessionScope;
 
 const DOING: &str = "purging sessions";
@@ -30,6 +31,8 @@ pub struct Purged {
     pub sessions: u64,
     /// Logs, theirs and such as nobody's session has.
     pub logs: u64,
+    /// Artifacts of their users in them.
+    pub artifacts: u64,
     /// Sessions that a hold keeps: they have ended, and can be purged when it is released.
     pub held: u64,
 }
@@ -48,11 +51,18 @@ impl Sessions {
     /// What [`Sessions::purge`] would take.
     ///
     /// # Errors
-    /// As [`Sessions::purge`], but holds are not looked at.
+    /// As [`Sessions::purge`].
     pub async fn plan_purge(&self, scope: &SessionScope) -> Result<Purged> {
         let sessions = u64::from(self.find(scope).await?.is_some());
-        let logs = self.living(&scope.prefix()?).await?.len() as u64;
-        if logs == 0 { Err(super::none(scope, DOING)) } else { Ok(Purged { sessions, logs, held: 0 }) }
+        let logs = self.living(&scope.prefix()?).await?;
+        for log in &logs {
+            self.check_free(log).await?;
+        }
+        let artifacts = self.artifacts().plan_clear_user(scope.id().as_bytes(), user(scope)).await?;
+        if logs.is_empty() && artifacts == 0 {
+            return Err(super::none(scope, DOING));
+        }
+        Ok(Purged { sessions, logs: logs.len() as u64, artifacts, held: 0 })
     }
 
     /// Purges every session of the tenant or of one user, also those that have ended, and what their directories remember of them. The
@@ -92,16 +102,46 @@ impl Sessions {
     /// What [`Sessions::purge_all`] would take.
     ///
     /// # Errors
-    /// As reading logs.
+    /// As reading logs; what is held is counted and passed over.
     pub async fn plan_purge_all(&self, of: &Of) -> Result<Purged> {
         let logs = self.living(&self.prefix_of(of)?).await?;
+        let mut held = BTreeSet::new();
+        for log in &logs {
+            if is_held(self.check_free(log).await)? {
+                held.insert(session_of(log));
+            }
+        }
         let records = logs.iter().filter(|log| log.key().ends_with("/record"));
         let states = try_join_all(records.map(|log| async {
             let state = self.store.log(log.clone()).state().await?;
-            Ok::<_, Error>(u64::from(Record::of(&state)?.is_some()))
+            Ok::<_, Error>((session_of(log), Record::of(&state)?))
         }));
-        let sessions = states.await?.into_iter().sum();
-        Ok(Purged { sessions, logs: logs.len() as u64, held: 0 })
+        let mut purged = Purged::default();
+        for (session, record) in states.await? {
+            let Some(record) = record.filter(|_| !held.contains(&session)) else { continue };
+            let clear = self.artifacts();
+            let clear = clear.plan_clear_user(record.session.as_bytes(), record.user.as_bytes());
+            match clear.await {
+                Ok(artifacts) => {
+                    (purged.sessions, purged.artifacts) = (purged.sessions + 1, purged.artifacts + artifacts);
+                }
+                refused => {
+                    is_held(refused.map(drop))?;
+                    held.insert(session);
+                }
+            }
+        }
+        purged.logs = logs.iter().filter(|log| !held.contains(&session_of(log))).count() as u64;
+        purged.held = held.len() as u64;
+        Ok(purged)
+    }
+
+    async fn check_free(&self, log: &LogId) -> Result<()> {
+        self.store.retention()?.check_free(log, Version(u64::MAX)).await
+    }
+
+    fn artifacts(&self) -> Artifacts {
+        Artifacts::new(self.store.clone(), self.tenant.clone())
     }
 
     /// Purges what has this id, if it is so, and what leads to it: also this entry, if one is named.
@@ -128,6 +168,8 @@ impl Sessions {
             None if key.is_none() => keys = self.keys_of(scope).await?,
             None => {}
         }
+        // Of a user that has them in a session of this id: those of others stay.
+        purged.artifacts = self.artifacts().clear_user(scope.id().as_bytes(), user(scope)).await?;
         let record = scope.record()?;
         let logs = self.living(&scope.prefix()?).await?;
         for log in logs.iter().filter(|log| **log != record) {
@@ -239,6 +281,25 @@ impl Sessions {
     }
 }
 
+fn user(scope: &SessionScope) -> &[u8] {
+    scope.user().id().as_bytes()
+}
+
+/// What the names of all logs of a session begin with.
+fn session_of(log: &LogId) -> String {
+    let key = log.key();
+    key.rsplit_once('/').map_or_else(|| key.clone(), |(session, _)| session.to_owned())
+}
+
+/// Whether somebody holds it.
+fn is_held(checked: Result<()>) -> Result<bool> {
+    match checked {
+        Ok(()) => Ok(false),
+        Err(error) if error.kind() == ErrorKind::Refused => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether a log is of one of the sessions whose names begin so. None of these begins another; so the last before it is the only one that
 /// can begin it.
 fn is_of_any(prefixes: &BTreeSet<String>, log: &LogId) -> bool {
@@ -254,6 +315,7 @@ impl Purged {
             Ok(one) => {
                 self.sessions += one.sessions;
                 self.logs += one.logs;
+                self.artifacts += one.artifacts;
                 Ok(false)
             }
             Err(error) if error.kind() == ErrorKind::Refused => {

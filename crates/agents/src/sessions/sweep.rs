@@ -1,6 +1,7 @@
 //! Sweeping: purges sessions that ended long enough ago, and repairs what killed processes left in directories. Whoever is killed at it
 //! leaves less to the next; and if two do it at once they do no harm.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use icecore_log::{ErrorKind, Event, Result, Version};
@@ -30,13 +31,30 @@ pub struct Swept {
     pub removed: u64,
 }
 
+/// What a sweep has done so far.
+#[derive(Default)]
+struct Sweeping {
+    done: Swept,
+    /// Sessions that are held: two directories lead to each.
+    held: HashSet<SessionScope>,
+}
+
+impl Sweeping {
+    fn count(&mut self, scope: &SessionScope, purged: Result<Purged>) -> Result<()> {
+        if self.done.purged.count(purged)? && !self.held.insert(scope.clone()) {
+            self.done.purged.held -= 1;
+        }
+        Ok(())
+    }
+}
+
 impl Sessions {
     /// Purges what ended at least so long ago, and repairs the tenant's directories, all of them: which takes a look at each entry.
     ///
     /// # Errors
     /// As [`Sessions::purge`]; what is held is counted and passed over.
     pub async fn sweep(&self, ended_for: Duration) -> Result<Swept> {
-        let mut swept = Swept::default();
+        let mut swept = Sweeping::default();
         for directory in self.of_tenant()? {
             self.sweep_one(&directory, ended_for, &mut swept).await?;
         }
@@ -51,12 +69,17 @@ impl Sessions {
             }
             cursor = page.next;
             if cursor.is_none() {
-                return Ok(swept);
+                return Ok(swept.done);
             }
         }
     }
 
-    async fn sweep_one(&self, directory: &Directory, ended_for: Duration, swept: &mut Swept) -> Result<()> {
+    async fn sweep_one(
+        &self,
+        directory: &Directory,
+        ended_for: Duration,
+        swept: &mut Sweeping,
+    ) -> Result<()> {
         let mut walk = Walk::new(vec![directory.clone()], None);
         loop {
             let entries = walk.next(TOGETHER).await?;
@@ -77,20 +100,19 @@ impl Sessions {
         entry: &Entry,
         seen: Seen,
         ended_for: Duration,
-        swept: &mut Swept,
+        swept: &mut Sweeping,
     ) -> Result<()> {
         let Some(stored) = &entry.stored else {
-            swept.removed += 1;
+            swept.done.removed += 1;
             return directory.clear(&entry.key).await;
         };
         let scope = stored.scope(&self.tenant)?;
         match seen {
-            Seen::Session(session, missing) if self.is_over(&session, missing, ended_for) => swept
-                .purged
-                .count(self.purge_one(&scope, Some(&entry.key), &[Status::Expired]).await)
-                .map(drop),
+            Seen::Session(session, missing) if self.is_over(&session, missing, ended_for) => {
+                swept.count(&scope, self.purge_one(&scope, Some(&entry.key), &[Status::Expired]).await)
+            }
             Seen::Session(_, missing) => {
-                swept.repaired += u64::from(missing.made || missing.ended);
+                swept.done.repaired += u64::from(missing.made || missing.ended);
                 self.repair(directory, &entry.key, missing).await
             }
             Seen::Unborn(version) => {
@@ -106,8 +128,8 @@ impl Sessions {
     }
 
     /// Here only: each directory is looked at for itself.
-    async fn remove(directory: &Directory, entry: &Entry, swept: &mut Swept) -> Result<()> {
-        swept.removed += 1;
+    async fn remove(directory: &Directory, entry: &Entry, swept: &mut Sweeping) -> Result<()> {
+        swept.done.removed += 1;
         directory.leave(&entry.key).await
     }
 

@@ -183,11 +183,13 @@ async fn what_is_held_has_ended_and_is_purged_when_it_is_let_go() {
     };
     retention.hold("case", &hold).await.unwrap();
 
+    assert_eq!(sessions.plan_purge(&held).await.unwrap_err().kind(), ErrorKind::Refused);
+    assert_eq!(sessions.get(&held).await.unwrap().status, Status::Live);
     assert_eq!(sessions.purge(&held).await.unwrap_err().kind(), ErrorKind::Refused);
     assert_eq!(sessions.get(&held).await.unwrap_err().fact("state"), Some("terminated"));
     world.clock.pass(HOUR);
     let swept = sessions.sweep(Duration::ZERO).await.unwrap();
-    assert_eq!((swept.purged.sessions, swept.purged.held), (1, 2));
+    assert_eq!((swept.purged.sessions, swept.purged.held), (1, 1));
     retention.release("case").await.unwrap();
     assert_eq!(sessions.sweep(Duration::ZERO).await.unwrap().purged.sessions, 1);
     assert_eq!(listed(&sessions, &Of::Tenant, true, 10).await, [""; 0]);
@@ -212,8 +214,10 @@ async fn a_purge_of_all_leaves_what_leads_to_what_is_held() {
     for (of, sessions_gone, logs_gone, left) in
         [(&ann, 3, 6, 2), (&Of::Tenant, 1, 2, 1), (&Of::Tenant, 0, 0, 1)]
     {
+        let planned = sessions.plan_purge_all(of).await.unwrap();
         let purged = sessions.purge_all(of).await.unwrap();
         assert_eq!((purged.sessions, purged.logs, purged.held), (sessions_gone, logs_gone, 1));
+        assert_eq!(planned, purged);
         assert_eq!(sessions.find(&held).await.unwrap().unwrap().status, Status::Terminated);
         assert_eq!(listed(&sessions, &Of::Tenant, true, 10).await.len(), left);
     }

@@ -1,6 +1,7 @@
 //! Sessions: made once, touched, expired, ended, listed, purged; and their tokens.
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
+mod artifacts;
 mod basics;
 mod cut_off;
 mod golden;

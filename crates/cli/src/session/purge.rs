@@ -14,7 +14,7 @@ use crate::time;
 #[derive(Debug, clap::Args)]
 #[command(
     group = clap::ArgGroup::new("what").args(["session", "all"]).required(true),
-    after_help = "All logs of a session go, for good; its id is not free for another. A commit in each log's place stays, which says that it was deleted, under the log's name.\n\nExamples:\n  icecore session purge --tenant acme --user ann s-1 --dry-run\n  icecore session purge --tenant acme --user ann --all\n  icecore session purge --tenant acme --all"
+    after_help = "All logs of a session go, for good, with the artifacts that the user has in it; its id is not free for another. A commit in each log's place stays, which says that it was deleted, under the log's name.\n\nWhat Penguiflow keeps of a session is not below a user: delete_session of icecore.penguiflow.StateStore deletes that.\n\nExamples:\n  icecore session purge --tenant acme --user ann s-1 --dry-run\n  icecore session purge --tenant acme --user ann --all\n  icecore session purge --tenant acme --all"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -67,7 +67,7 @@ pub async fn run(args: &Args, cli: &crate::Cli, output: &mut Output) -> Result<E
 
 fn show(purged: &Purged, is_dry: bool, output: &mut Output) -> Result<ExitCode> {
     if output.is_json() {
-        let line = json!({ "sessions": purged.sessions, "logs": purged.logs, "held": purged.held, "dry_run": is_dry });
+        let line = json!({ "sessions": purged.sessions, "logs": purged.logs, "artifacts": purged.artifacts, "held": purged.held, "dry_run": is_dry });
         output.line(&line.to_string())?;
     } else {
         let goes = if is_dry { "would go" } else { "went" };
@@ -75,7 +75,9 @@ fn show(purged: &Purged, is_dry: bool, output: &mut Output) -> Result<ExitCode> 
             0 => String::new(),
             held => format!("; {held} are held, and have ended"),
         };
-        output.line(&format!("{} sessions with {} logs {goes}{held}", purged.sessions, purged.logs))?;
+        let Purged { sessions, logs, artifacts, .. } = purged;
+        output
+            .line(&format!("{sessions} sessions with {logs} logs and {artifacts} artifacts {goes}{held}"))?;
     }
     if purged.held == 0 {
         return Ok(ExitCode::SUCCESS);
@@ -91,7 +93,7 @@ pub async fn sweep(args: &SweepArgs, cli: &crate::Cli, output: &mut Output) -> R
         let swept = args.of.sessions(store)?.sweep(args.ended_for).await?;
         let purged = swept.purged;
         if output.is_json() {
-            let line = json!({ "sessions": purged.sessions, "logs": purged.logs, "held": purged.held, "repaired": swept.repaired, "removed": swept.removed });
+            let line = json!({ "sessions": purged.sessions, "logs": purged.logs, "artifacts": purged.artifacts, "held": purged.held, "repaired": swept.repaired, "removed": swept.removed });
             output.line(&line.to_string())?;
         } else {
             let (repaired, removed, held) = (swept.repaired, swept.removed, purged.held);

@@ -56,6 +56,8 @@ class Purged(NamedTuple):
     logs: int
     held: int
     """Sessions that a hold keeps: they have ended, and can be purged when it is released."""
+    artifacts: int
+    """What their users had stored in them."""
 
 
 class Swept(NamedTuple):
@@ -146,10 +148,10 @@ class Sessions:
         return SessionPage([Session(*session) for session in sessions], next)
 
     async def purge(self, user: str, id: str, *, dry_run: bool = False) -> Purged:
-        """Deletes a session for good, or says what would go.
+        """Deletes a session for good, with the user's artifacts in it, or says what would go.
 
-        A ``RefusedError`` if somebody holds its history: it has ended then all the same. A dry run does not look at
-        holds.
+        A ``RefusedError`` if somebody holds its history: it has ended then all the same, unless it was a dry run. What
+        Penguiflow keeps of a session stays: see ``icecore.penguiflow.StateStore.delete_session``.
         """
         return Purged(*await wait(self._native.purge(user, id, dry_run)))
 

@@ -208,6 +208,14 @@ impl Retention {
         .await
     }
 
+    /// Whether anything that a log has through a version is held.
+    ///
+    /// # Errors
+    /// [`Refused`](ErrorKind::Refused), with the hold, if it is; else as [`Log::state`](crate::Log::state).
+    pub async fn check_free(&self, log: &LogId, through: Version) -> Result<()> {
+        self.check(log, &Intent::of(through, &BTreeSet::new())).await
+    }
+
     /// Whether somebody holds what is to be taken now.
     ///
     /// # Errors

@@ -83,6 +83,39 @@ impl Log {
         Ok(Trimmed { swept, ..planned })
     }
 
+    /// What [`Log::trim_to_state`] would do now.
+    ///
+    /// # Errors
+    /// As [`Log::trim_to_state`]: holds are looked at.
+    pub async fn plan_trim_to_state(&self) -> Result<Trimmed> {
+        let head = self.head_to_trim().await?;
+        let is_base = self.decode(&head)?.flags.base;
+        let through = if is_base { head.version.previous() } else { head.version };
+        let planned = self.planned(&head, through.max(head.boundary), &Trim::default()).await?;
+        if planned.commits > 0 {
+            self.store.retention()?.check_free(&self.id, through).await?;
+        }
+        Ok(planned)
+    }
+
+    /// Takes away all that was, the last commit too: what is left are the documents as they are, in a base. What is appended while this
+    /// runs may go with it, unless it is a change of documents. What is known of ids stays: an entry that is repeated is not there again.
+    ///
+    /// It may be interrupted anywhere and done again; of a log that has nothing else it does nothing.
+    ///
+    /// # Errors
+    /// As [`Log::trim`].
+    pub async fn trim_to_state(&self) -> Result<Trimmed> {
+        let planned = self.plan_trim_to_state().await?;
+        if planned.commits == 0 {
+            return Ok(planned);
+        }
+        let from = if planned.writes_base { self.write_base().await?.version } else { planned.head };
+        let keep = Keep { from: Some(from), ..Keep::default() };
+        let trimmed = self.trim(&Trim { keep, ..Trim::default() }).await?;
+        Ok(Trimmed { writes_base: planned.writes_base, ..trimmed })
+    }
+
     async fn head_to_trim(&self) -> Result<Head> {
         let head = self.raw_head().await?.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, "trimming a log")

@@ -13,7 +13,27 @@ except ImportError as error:
 from ._admin import create_store
 from ._artifact_store import ArtifactStore
 from ._durable import durable
+from ._extensions import EXTENSIONS, Capabilities, DeletedSession
+from ._flows import HistoryPage
+from ._planner import CheckedMemory, StateConflictError, VersionedState
 from ._resume import resume, run
 from ._state_store import GROUPS, StateStore
+from ._tasks import UpdatePage
 
-__all__ = ["GROUPS", "ArtifactStore", "StateStore", "create_store", "durable", "resume", "run"]
+__all__ = [
+    "EXTENSIONS",
+    "GROUPS",
+    "ArtifactStore",
+    "Capabilities",
+    "CheckedMemory",
+    "DeletedSession",
+    "HistoryPage",
+    "StateConflictError",
+    "StateStore",
+    "UpdatePage",
+    "VersionedState",
+    "create_store",
+    "durable",
+    "resume",
+    "run",
+]

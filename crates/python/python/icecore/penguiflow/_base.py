@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import atexit
 import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, TypeVar
 
 from penguiflow.artifacts import ArtifactRetentionConfig
 
@@ -19,6 +21,10 @@ from ._lives import Lives
 Durability: TypeAlias = Literal["buffered", "durable"]
 
 _EXIT_SECONDS = 10.0
+TOGETHER = 1_000
+"""So many are handed over in one call to the native half."""
+
+T = TypeVar("T")
 
 
 class Base:
@@ -50,6 +56,7 @@ class Base:
         self._is_ours = isinstance(store, str)
         self._icecore = Store(store) if isinstance(store, str) else store
         self._tenant = tenant
+        self._durability = durability
         self._pause_ttl = pause_ttl
         self._artifact_retention = artifact_retention or ArtifactRetentionConfig()
         self._timeout = timeout
@@ -128,6 +135,13 @@ class Base:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._icecore._native.redacted()!r}, tenant={self._tenant!r})"
+
+
+def some(items: Iterable[T]) -> Iterator[list[T]]:
+    """So many at a time, in their order."""
+    rest = iter(items)
+    while found := list(islice(rest, TOGETHER)):
+        yield found
 
 
 def _at_exit() -> None:

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
+from typing import NamedTuple
 
 from penguiflow.state import RemoteBinding, StoredEvent
 
 from .._call import wait
 from . import _codec
-from ._base import Base
+from ._base import Base, some
 
 GLOBAL = "__global__"
+
+
+class HistoryPage(NamedTuple):
+    """Some of a trace's events, oldest first."""
+
+    events: list[StoredEvent]
+    next: str
+    """Where the next page begins."""
+
+
+def _limit(limit: int) -> int:
+    if limit < 1:
+        raise ValueError(f"a page has at least 1, not {limit}")
+    return limit
 
 
 class Events(Base):
@@ -24,9 +39,24 @@ class Events(Base):
             await wait(call)
 
     async def save_events(self, events: Iterable[StoredEvent]) -> None:
-        """Keeps events in their order."""
-        for event in events:
-            await self.save_event(event)
+        """Keeps events in their order, as :meth:`save_event` does: one call for many.
+
+        It is not all or none: if it fails, what is kept of each trace is the beginning. Call it again: each is kept
+        once.
+        """
+        for together in some(events):
+            call = self._native.save_events(together)
+            if call is not None:
+                await wait(call)
+
+    async def page_history(self, trace_id: str, *, after: str | None = None, limit: int = 500) -> HistoryPage:
+        """A page of a trace's events, in the order in which they were kept, which need not be that of their times.
+
+        Go on with ``after=page.next``: no event is skipped, or there twice, also of those that come later. A page
+        without events is the last so far. If what comes next was trimmed, it is a ``NotFoundError``.
+        """
+        items, place = await wait(self._native.page_events(trace_id, after, _limit(limit)))
+        return HistoryPage([_codec.event(trace_id, item) for item in items], place)
 
     async def load_history(self, trace_id: str) -> Sequence[StoredEvent]:
         """A trace's events by time; of the same time, as they came. ``"__global__"`` is of those without a trace."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from penguiflow.planner import PlannerEvent, Trajectory
 
 from .._call import wait
+from .._errors import ConflictError
 from .._native import encode_any
 from . import _codec
 from ._base import Base
@@ -39,6 +40,21 @@ class Pauses(Base):
         return await wait(self._native.discard_pause(token))
 
 
+class VersionedState(NamedTuple):
+    """What is remembered, and which one it was."""
+
+    state: dict[str, Any]
+    etag: str
+    """No other state of the key has it, before or after."""
+
+
+class StateConflictError(ConflictError):
+    """Something else is remembered than was expected: nothing was saved. Decide again, on what was found."""
+
+    found: VersionedState | None = None
+    """What is there now."""
+
+
 class Memory(Base):
     """What is remembered, by a key of the caller's."""
 
@@ -50,6 +66,69 @@ class Memory(Base):
         """The state that was saved last."""
         data = await wait(self._native.load_memory(key))
         return None if data is None else decode(data)
+
+    async def load_memory_state_with_etag(self, key: str) -> VersionedState | None:
+        """The state that was saved last, and its etag."""
+        found = await wait(self._native.load_memory_with_etag(key))
+        return None if found is None else VersionedState(decode(found[0]), found[1])
+
+    async def save_memory_state_if(self, key: str, state: Mapping[str, Any], *, expect: str | None) -> str:
+        """Keeps a state if what is there is still the one with the etag ``expect``, or nothing if that is ``None``;
+        else it is a :class:`StateConflictError`. The new etag.
+
+        It holds for all writers, in any process: of those that expect the same, one saves.
+        """
+        try:
+            return await wait(self._native.save_memory_if(key, encode_any(dict(state)), expect))
+        except ConflictError as error:
+            conflict = StateConflictError(str(error), error.facts, error.advice)
+            conflict.found = await self.load_memory_state_with_etag(key)
+            raise conflict from None
+
+    async def update_memory_state(
+        self, key: str, change: Callable[[dict[str, Any] | None], Mapping[str, Any]]
+    ) -> VersionedState:
+        """Keeps what ``change`` makes of the state that is there, which is ``None`` if there is none.
+
+        It is called again if somebody else was first, so it does nothing else.
+        """
+        found = await self.load_memory_state_with_etag(key)
+        while True:
+            state = dict(change(None if found is None else found.state))
+            try:
+                etag = await self.save_memory_state_if(key, state, expect=None if found is None else found.etag)
+            except StateConflictError as conflict:
+                found = conflict.found
+            else:
+                return VersionedState(state, etag)
+
+    def checked_memory(self) -> CheckedMemory:
+        """This store's memory for one change of a session value: see :class:`CheckedMemory`."""
+        return CheckedMemory(self)
+
+
+class CheckedMemory:
+    """Memory that is saved only over what was loaded here.
+
+    It is for ``penguiflow.sessions.session_kv.SessionKVFacade``, which loads a value, changes it and saves it. If
+    another process was between, the save is a :class:`StateConflictError`: do all of it again, with a new object.
+    """
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._etags: dict[str, str | None] = {}
+
+    async def load_memory_state(self, key: str) -> dict[str, Any] | None:
+        """The state that was saved last; a save expects it."""
+        found = await self._memory.load_memory_state_with_etag(key)
+        self._etags[key] = None if found is None else found.etag
+        return None if found is None else found.state
+
+    async def save_memory_state(self, key: str, state: Mapping[str, Any]) -> None:
+        """Keeps a state, if nobody else saved one since it was loaded."""
+        if key not in self._etags:
+            raise ValueError("load a state before it is saved: what is saved is expected to be over it")
+        self._etags[key] = await self._memory.save_memory_state_if(key, state, expect=self._etags[key])
 
 
 class Trajectories(Base):

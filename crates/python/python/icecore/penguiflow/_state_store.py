@@ -6,6 +6,7 @@ from typing import Any
 
 from ._artifact_store import ArtifactStore
 from ._base import Base
+from ._extensions import Extensions
 from ._flows import Bindings, Events
 from ._planner import Memory, Pauses, PlannerEvents, Trajectories
 from ._tasks import Steering, Tasks
@@ -36,7 +37,7 @@ GROUPS: dict[str, type[Base]] = {
 """The capabilities that a store may lack."""
 
 
-class StateStore(Events, Bindings, Pauses, Memory, Tasks, Steering, Trajectories, PlannerEvents, Artifacts):
+class StateStore(Events, Bindings, Pauses, Memory, Tasks, Steering, Trajectories, PlannerEvents, Artifacts, Extensions):
     """A state store for Penguiflow, over any storage system."""
 
     @staticmethod
@@ -46,4 +47,4 @@ class StateStore(Events, Bindings, Pauses, Memory, Tasks, Steering, Trajectories
         if unknown:
             raise ValueError(f"no capability is called {', '.join(unknown)}; there are {', '.join(GROUPS)}")
         kept = tuple(group for name, group in GROUPS.items() if name not in groups)
-        return type("StateStore", (Events, *kept), {"__module__": __name__})
+        return type("StateStore", (Events, *kept, Extensions), {"__module__": __name__})

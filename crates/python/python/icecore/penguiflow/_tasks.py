@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from penguiflow.state import StateUpdate, SteeringEvent, TaskState
 from penguiflow.steering import MAX_STEERING_STRING, sanitize_steering_event
@@ -10,7 +11,15 @@ from penguiflow.steering import MAX_STEERING_STRING, sanitize_steering_event
 from .._call import wait
 from .._native import encode_any
 from . import _codec
-from ._base import Base
+from ._base import Base, some
+
+
+class UpdatePage(NamedTuple):
+    """Some of a session's updates, oldest first."""
+
+    updates: list[StateUpdate]
+    next: str
+    """Where the next page begins."""
 
 
 class Tasks(Base):
@@ -29,6 +38,28 @@ class Tasks(Base):
         call = self._native.save_update(update, _codec.UPDATE)
         if call is not None:
             await wait(call)
+
+    async def save_updates(self, updates: Iterable[StateUpdate]) -> None:
+        """Keeps updates in their order, as :meth:`save_update` does: one call for many.
+
+        It is not all or none: if it fails, what is kept of each session is the beginning. Call it again: each is kept
+        once.
+        """
+        for together in some(updates):
+            call = self._native.save_updates(together, _codec.UPDATE)
+            if call is not None:
+                await wait(call)
+
+    async def page_updates(self, session_id: str, *, after: str | None = None, limit: int = 500) -> UpdatePage:
+        """A page of a session's updates, of all its tasks, oldest first.
+
+        Go on with ``after=page.next``: no update is skipped, or there twice, also of those that come later. A page
+        without updates is the last so far. If what comes next was trimmed, it is a ``NotFoundError``.
+        """
+        if limit < 1:
+            raise ValueError(f"a page has at least 1, not {limit}")
+        items, place = await wait(self._native.page_updates(session_id, after, limit))
+        return UpdatePage([_codec.model(StateUpdate, item) for item in items], place)
 
     async def list_updates(
         self, session_id: str, *, task_id: str | None = None, since_id: str | None = None, limit: int = 500

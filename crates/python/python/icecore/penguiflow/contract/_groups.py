@@ -20,6 +20,11 @@ CAPABILITIES: dict[str, tuple[str, ...]] = {
     "trajectories": ("save_trajectory", "get_trajectory", "list_traces"),
     "planner events": ("save_planner_event", "list_planner_events"),
     "artifacts": ("artifact_store",),
+    # What Penguiflow's follow-up RFC asks for, under the names that Icecore gives it: no store must have these.
+    "deletion": ("delete_session",),
+    "checked memory": ("load_memory_state_with_etag", "save_memory_state_if"),
+    "many at once": ("save_events", "save_updates"),
+    "pages": ("page_history", "page_updates"),
     "older names": ("save_task_update", "list_task_updates", "get_events"),
 }
 

@@ -2,37 +2,45 @@
 //!
 //! What is said while a flow waits goes to an outbox, unless the store is to be durable at once; what must not be lost is written before
 //! it answers, in the order of the calls. Every read first waits for what was accepted before it.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `said` | events as they are stored, and any text as an id |
+//! | `taken` | a pause that was taken, until it is kept |
+//! | `ends` | what is written when an object or the process ends |
+
+mod ends;
+mod said;
+mod taken;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use icecore::agents::binding::Triple;
+use icecore::agents::deletion::Deleted;
 use icecore::agents::feed::{self, Query};
 use icecore::agents::outbox;
-use icecore::agents::pause::{self, Taken};
-use icecore::agents::{Bindings, Kind, Outbox, Pause, Tenant, fingerprint, names};
+use icecore::agents::pause;
+use icecore::agents::{Bindings, Deletion, Kind, Outbox, Pause, Tenant, memory, names};
 use icecore::log::{Clock, SystemClock, SystemEntropy, clock};
-use icecore::{
-    Changes, Entry, EntryId, Error, ErrorKind, Event, Json, LogId, Receipt, Result, Store, Timestamp,
-};
-use pyo3::exceptions::PyTypeError;
+use icecore::{Changes, Entry, EntryId, Error, ErrorKind, Event, Json, LogId, Receipt, Result, Store};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyFloat, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::call::{Call, call, call_in_order};
 use crate::error::{checked, invalid};
-use crate::lenient::{self, Writer};
-use crate::runtime::{self, lock};
+use crate::lenient;
+use crate::runtime;
 use crate::store::{NativeStore, Opening};
 use crate::values::Text;
 
-/// The longest text that stands beside an event's data.
-const TEXT_BYTES_MAX: usize = 1_024;
-/// The one document of a memory log.
-const MEMORY: &str = "memory";
+pub use ends::flush_at_exit;
+pub use said::Name;
+use said::{Id, Said, name_of, query};
+pub use taken::NativeTaken;
 
 /// A tenant's things in a store.
 #[pyclass(frozen, module = "icecore._native")]
@@ -50,51 +58,6 @@ pub struct Agents {
     /// Makes ids: nobody else has the first, and the second is new each time.
     writer: u64,
     written: AtomicU64,
-}
-
-/// Those that are alive, for the end of the process.
-static ALIVE: Mutex<Vec<Weak<Agents>>> = Mutex::new(Vec::new());
-/// Those that Python has dropped while something was on its way.
-static STRAYS: Mutex<Vec<Outbox>> = Mutex::new(Vec::new());
-/// Between looks at whether one of these is through.
-const STRAYS_PATIENCE: Duration = Duration::from_secs(60);
-
-impl Drop for Agents {
-    fn drop(&mut self) {
-        if runtime::is_forked() || !is_owing(&self.outbox) {
-            return;
-        }
-        let outbox = self.outbox.clone();
-        lock(&STRAYS).push(outbox.clone());
-        // With it goes the store, and the store's locks. It is not dropped where the list is locked.
-        runtime::spawn(async move {
-            while outbox.settle(STRAYS_PATIENCE).await.is_err() {}
-            let settled: Vec<_> = lock(&STRAYS).extract_if(.., |stray| !is_owing(stray)).collect();
-            drop(settled);
-        });
-    }
-}
-
-/// Whether something of it is not written yet, or was given up and nobody was told.
-fn is_owing(outbox: &Outbox) -> bool {
-    outbox.unsettled() > 0 || outbox.lost() > 0
-}
-
-/// An id: any text, also one with halves of surrogate pairs.
-pub struct Name(pub Vec<u8>);
-
-impl<'py> FromPyObject<'_, 'py> for Name {
-    type Error = PyErr;
-
-    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        match value.cast::<PyString>() {
-            Ok(text) => Ok(Self(lenient::surrogates(&text)?)),
-            Err(_) => {
-                let name = value.get_type().qualname()?;
-                Err(PyTypeError::new_err(format!("an id is a str, not {name}")))
-            }
-        }
-    }
 }
 
 impl Agents {
@@ -175,41 +138,9 @@ impl Agents {
     }
 }
 
-/// What is accepted, or written at once.
-struct Said {
-    kind: Kind,
-    name: Vec<u8>,
-    event: Event,
-    id: Id,
-}
-
-enum Id {
-    Own(EntryId),
-    /// Of all that it says.
-    Fingerprint,
-}
-
-impl Said {
-    fn bytes(&self) -> usize {
-        self.event.data.len() + self.name.len()
-    }
-
-    fn entry(self, tenant: &Tenant) -> Result<(LogId, Entry)> {
-        let Self { kind, name, event, id } = self;
-        let id = match id {
-            Id::Own(id) => id,
-            Id::Fingerprint => {
-                let said = [&event.data[..], event.kind.as_bytes(), event.node.as_bytes()];
-                EntryId::new(fingerprint::of(&said).to_string())?
-            }
-        };
-        Ok((tenant.log(kind, &name)?, Entry::new(event).with_id(id)))
-    }
-}
-
 impl NativeAgents {
     /// `None` if all was accepted and there is room; else what must be awaited.
-    fn say<const N: usize>(&self, py: Python<'_>, said: [Said; N]) -> PyResult<Option<Call>> {
+    fn say(&self, py: Python<'_>, said: impl IntoIterator<Item = Said>) -> PyResult<Option<Call>> {
         let this = Arc::clone(&self.0);
         if this.is_durable {
             let entries: Result<Vec<_>> = said.into_iter().map(|said| said.entry(&this.tenant)).collect();
@@ -254,13 +185,27 @@ impl NativeAgents {
             let store = this.settled().await?;
             feed::list(&store.log(this.tenant.log(kind, &name)?), &query).await
         };
-        self.read(work, |py, events| {
-            let events = events.into_iter().map(|event| {
-                let icecore::RecordedEvent { event: Event { kind, node, data, .. }, .. } = event;
-                (PyBytes::new(py, &data), kind, node)
-            });
-            Ok(PyList::new(py, events)?.into_any().unbind())
-        })
+        self.read(work, |py, events| Ok(items(py, events)?.into_any().unbind()))
+    }
+
+    fn page(
+        &self,
+        py: Python<'_>,
+        kind: Kind,
+        name: Vec<u8>,
+        after: Option<&Text>,
+        limit: usize,
+    ) -> PyResult<Call> {
+        let from = checked(py, after.map(|after| after.0.parse()).transpose())?;
+        let this = Arc::clone(&self.0);
+        let work = async move {
+            let store = this.settled().await?;
+            feed::page(&store.log(this.tenant.log(kind, &name)?), from, limit).await
+        };
+        Ok(self.read(work, |py, page| {
+            let next = page.next.to_string();
+            Ok((items(py, page.events)?, next).into_pyobject(py)?.into_any().unbind())
+        }))
     }
 
     fn document(&self, kind: Kind, name: Vec<u8>, key: String) -> Call {
@@ -310,10 +255,7 @@ impl NativeAgents {
             writer: u64::from_be_bytes(clock::random(&SystemEntropy)),
             written: AtomicU64::new(0),
         });
-        let mut alive = lock(&ALIVE);
-        alive.retain(|other| other.strong_count() > 0);
-        alive.push(Arc::downgrade(&agents));
-        drop(alive);
+        ends::remember(&agents);
         Ok(Self(agents))
     }
 
@@ -333,43 +275,32 @@ impl NativeAgents {
         self.0.outbox.close();
     }
 
+    /// What the storage system is and promises.
+    fn capabilities(&self) -> Call {
+        let this = Arc::clone(&self.0);
+        let work = async move { Ok(this.opening.store().await?.capabilities().clone()) };
+        self.read(work, |py, found| {
+            let (system, durability) = (found.system, found.durability.name());
+            let may = (found.many_writers, found.atomic_create, found.read_only);
+            let all = (system, durability, may.0, may.1, may.2, found.commit_bytes_max);
+            Ok(all.into_pyobject(py)?.into_any().unbind())
+        })
+    }
+
     // Events of a flow.
 
     fn save_event(&self, event: &Bound<'_, PyAny>) -> PyResult<Option<Call>> {
-        let py = event.py();
-        let trace = event.getattr(intern!(py, "trace_id"))?;
-        let at = event.getattr(intern!(py, "ts"))?;
-        let kind = event.getattr(intern!(py, "kind"))?;
-        let node = event.getattr(intern!(py, "node_name"))?;
-        let mut data = Writer::default();
-        data.member("ts", &at)?;
-        data.member("node_id", &event.getattr(intern!(py, "node_id"))?)?;
-        data.member("payload", &event.getattr(intern!(py, "payload"))?)?;
-        let mut said = Event::default();
-        match own_text(&kind).filter(|kind| !kind.starts_with("icecore.")) {
-            Some(kind) => kind.clone_into(&mut said.kind),
-            None => {
-                "event".clone_into(&mut said.kind);
-                data.member("kind", &kind)?;
-            }
-        }
-        match own_text(&node) {
-            Some(node) => node.clone_into(&mut said.node),
-            None if node.is_none() => {}
-            None => data.member("node_name", &node)?,
-        }
-        let name = if trace.is_none() {
-            data.member("trace_id", &trace)?;
-            GLOBAL.to_vec()
-        } else {
-            trace.extract::<Name>()?.0
-        };
-        if let Some(trace) = own_text(&trace) {
-            trace.clone_into(&mut said.trace);
-        }
-        data.text.push(b'}');
-        (said.data, said.at) = (data.text.into(), at.cast::<PyFloat>().ok().and_then(|at| time(at.value())));
-        self.say(py, [Said { kind: Kind::Trace, name, event: said, id: Id::Fingerprint }])
+        self.say(event.py(), [Said::event(event)?])
+    }
+
+    /// Each in its place; what is wrong with one of them is told before any is accepted.
+    fn save_events(&self, py: Python<'_>, events: Vec<Bound<'_, PyAny>>) -> PyResult<Option<Call>> {
+        let said = events.iter().map(Said::event).collect::<PyResult<Vec<_>>>()?;
+        self.say(py, said)
+    }
+
+    fn page_events(&self, py: Python<'_>, trace: Name, after: Option<Text>, limit: usize) -> PyResult<Call> {
+        self.page(py, Kind::Trace, trace.0, after.as_ref(), limit)
     }
 
     fn load_events(&self, trace: Name) -> Call {
@@ -384,7 +315,7 @@ impl NativeAgents {
     ) -> PyResult<Option<Call>> {
         let py = event.py();
         let kind = event.getattr(intern!(py, "event_type"))?;
-        let said = self.item(event, fields, &kind, None, &trace)?;
+        let said = said::item(event, fields, &kind, None, &trace)?;
         self.say(py, [Said { kind: Kind::Planner, name: trace.0, event: said, id: Id::Own(self.0.new_id()) }])
     }
 
@@ -397,7 +328,29 @@ impl NativeAgents {
     fn save_update(&self, update: &Bound<'_, PyAny>, fields: &Bound<'_, PyTuple>) -> PyResult<Option<Call>> {
         let py = update.py();
         let (kind, id) = (intern!(py, "update_type"), intern!(py, "update_id"));
-        self.say(py, [self.of_a_task(Kind::Updates, update, fields, kind, id)?])
+        self.say(py, [Said::of_a_task(Kind::Updates, update, fields, kind, id)?])
+    }
+
+    /// As [`NativeAgents::save_events`].
+    fn save_updates(
+        &self,
+        py: Python<'_>,
+        updates: Vec<Bound<'_, PyAny>>,
+        fields: &Bound<'_, PyTuple>,
+    ) -> PyResult<Option<Call>> {
+        let (kind, id) = (intern!(py, "update_type"), intern!(py, "update_id"));
+        let said = |update: &Bound<'_, PyAny>| Said::of_a_task(Kind::Updates, update, fields, kind, id);
+        self.say(py, updates.iter().map(said).collect::<PyResult<Vec<_>>>()?)
+    }
+
+    fn page_updates(
+        &self,
+        py: Python<'_>,
+        session: Name,
+        after: Option<Text>,
+        limit: usize,
+    ) -> PyResult<Call> {
+        self.page(py, Kind::Updates, session.0, after.as_ref(), limit)
     }
 
     fn load_updates(
@@ -414,7 +367,7 @@ impl NativeAgents {
     fn save_steering(&self, event: &Bound<'_, PyAny>, fields: &Bound<'_, PyTuple>) -> PyResult<Call> {
         let py = event.py();
         let (kind, id) = (intern!(py, "event_type"), intern!(py, "event_id"));
-        let said = self.of_a_task(Kind::Steering, event, fields, kind, id)?;
+        let said = Said::of_a_task(Kind::Steering, event, fields, kind, id)?;
         Ok(self.writing(vec![checked(py, said.entry(&self.0.tenant))?]))
     }
 
@@ -453,11 +406,62 @@ impl NativeAgents {
     fn save_memory(&self, py: Python<'_>, key: Name, json: Vec<u8>) -> PyResult<Call> {
         let log = checked(py, self.0.tenant.log(Kind::Memory, &key.0))?;
         let this = Arc::clone(&self.0);
-        Ok(self.written(async move { this.put(log, MEMORY.to_owned(), json.into()).await }))
+        Ok(self.written(async move { this.put(log, memory::KEY.to_owned(), json.into()).await }))
     }
 
     fn load_memory(&self, key: Name) -> Call {
-        self.document(Kind::Memory, key.0, MEMORY.to_owned())
+        self.document(Kind::Memory, key.0, memory::KEY.to_owned())
+    }
+
+    /// With its etag.
+    fn load_memory_with_etag(&self, key: Name) -> Call {
+        let this = Arc::clone(&self.0);
+        let work = async move {
+            let store = this.settled().await?;
+            store.log(this.tenant.log(Kind::Memory, &key.0)?).document(memory::KEY).await
+        };
+        self.read(work, |py, found| {
+            let found = found.map(|found| (PyBytes::new(py, &found.json), memory::etag(&found)));
+            Ok(found.into_pyobject(py)?.into_any().unbind())
+        })
+    }
+
+    /// If what is there is still what is expected: its new etag.
+    fn save_memory_if(
+        &self,
+        py: Python<'_>,
+        key: Name,
+        json: Vec<u8>,
+        expected: Option<Text>,
+    ) -> PyResult<Call> {
+        let log = checked(py, self.0.tenant.log(Kind::Memory, &key.0))?;
+        let json = checked(py, Json::text(json))?;
+        let this = Arc::clone(&self.0);
+        let work = async move {
+            let log = this.opening.store().await?.log(log);
+            let expected = expected.as_ref().map(|expected| &*expected.0);
+            memory::save_if(&log, json, expected, this.new_id()).await
+        };
+        let this = Arc::clone(&self.0);
+        Ok(call(async move { this.within(|| this.late_to_write(), work).await }, |py, etag| {
+            Ok(etag.into_pyobject(py)?.into_any().unbind())
+        }))
+    }
+
+    /// All of a session, or what that would be.
+    fn delete_session(&self, py: Python<'_>, session: Name, dry_run: bool, timeout: f64) -> PyResult<Call> {
+        let (this, timeout) = (Arc::clone(&self.0), seconds(py, timeout)?);
+        let work = async move {
+            let deletion = Deletion::new(this.settled().await?, (*this.tenant).clone());
+            if dry_run { deletion.plan(&session.0).await } else { deletion.delete(&session.0).await }
+        };
+        let late = move || {
+            let kind = if dry_run { ErrorKind::Unavailable } else { ErrorKind::Unknown };
+            let advice = "It took too long. Call it again, with more time: it goes on where it was";
+            Error::new(kind, "deleting a session").with("timeout_ms", timeout.as_millis()).advise(advice)
+        };
+        let work = async move { tokio::time::timeout(timeout, work).await.unwrap_or_else(|_| Err(late())) };
+        Ok(call(work, show_deleted))
     }
 
     // Planners that wait, and what they did.
@@ -559,129 +563,26 @@ impl NativeAgents {
     }
 }
 
-impl NativeAgents {
-    /// What belongs to a task of a session, with the attributes that hold its kind and its id.
-    fn of_a_task(
-        &self,
-        kind: Kind,
-        value: &Bound<'_, PyAny>,
-        fields: &Bound<'_, PyTuple>,
-        kind_name: &Bound<'_, PyString>,
-        id_name: &Bound<'_, PyString>,
-    ) -> PyResult<Said> {
-        let py = value.py();
-        let session = value.getattr(intern!(py, "session_id"))?.extract::<Name>()?;
-        let task = value.getattr(intern!(py, "task_id"))?.extract::<Name>()?;
-        let id = checked(py, id_of(&value.getattr(id_name)?.extract::<Name>()?))?;
-        let event = self.item(value, fields, &value.getattr(kind_name)?, Some(&task), &session)?;
-        Ok(Said { kind, name: session.0, event, id: Id::Own(id) })
-    }
+/// The data of events, their kinds and their nodes.
+fn items(py: Python<'_>, events: Vec<icecore::RecordedEvent>) -> PyResult<Bound<'_, PyList>> {
+    let events = events.into_iter().map(|event| {
+        let icecore::RecordedEvent { event: Event { kind, node, data, .. }, .. } = event;
+        (PyBytes::new(py, &data), kind, node)
+    });
+    PyList::new(py, events)
+}
 
-    /// An event that holds all fields of a value.
-    fn item(
-        &self,
-        value: &Bound<'_, PyAny>,
-        fields: &Bound<'_, PyTuple>,
-        kind: &Bound<'_, PyAny>,
-        task: Option<&Name>,
-        name: &Name,
-    ) -> PyResult<Event> {
-        let kind = own_text(kind).filter(|kind| !kind.starts_with("icecore.")).unwrap_or("event");
-        let mut event = Event::new(kind, lenient::encode_fields(value, fields)?);
-        event.at = Some(SystemClock.now());
-        match task {
-            Some(task) => event.correlation = names::key(&task.0),
-            None => event.trace = String::from_utf8(name.0.clone()).unwrap_or_default(),
-        }
-        Ok(event)
-    }
+fn show_deleted(py: Python<'_>, deleted: Deleted) -> PyResult<Py<PyAny>> {
+    let traces = deleted.shared_traces.into_iter().map(|trace| name_of(py, &Name(trace)));
+    let traces = traces.collect::<PyResult<Vec<_>>>()?;
+    let (commits, bytes) = (deleted.commits, deleted.bytes);
+    let artifacts = (deleted.artifacts, deleted.artifact_bytes);
+    let memory = (deleted.unsure_memory, deleted.hashed_memory);
+    let all = (deleted.logs, commits, bytes, artifacts.0, artifacts.1, traces, memory.0, memory.1);
+    Ok(all.into_pyobject(py)?.into_any().unbind())
 }
 
 pub fn seconds(py: Python<'_>, given: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(given)
         .map_err(|_| invalid(py, "reading an argument", "A time is given in seconds, from 0 on"))
-}
-
-/// The trace of what belongs to none.
-const GLOBAL: &[u8] = b"__global__";
-
-/// A text that can stand beside an event's data.
-fn own_text<'a>(value: &'a Bound<'_, PyAny>) -> Option<&'a str> {
-    let text = value.cast::<PyString>().ok()?.to_str().ok()?;
-    (!text.is_empty() && text.len() <= TEXT_BYTES_MAX).then_some(text)
-}
-
-fn name_of<'py>(py: Python<'py>, name: &Name) -> PyResult<Bound<'py, PyAny>> {
-    PyBytes::new(py, &name.0).call_method1(intern!(py, "decode"), ("utf-8", "surrogatepass"))
-}
-
-fn time(seconds: f64) -> Option<Timestamp> {
-    let nanoseconds = seconds * 1e9;
-    // The years 1678 to 2262.
-    (nanoseconds.is_finite() && nanoseconds.abs() < 9.2e18).then_some(Timestamp(nanoseconds as i64))
-}
-
-fn id_of(name: &Name) -> Result<EntryId> {
-    EntryId::new(names::key(&name.0)).or_else(|_| EntryId::new(names::hashed(&name.0)))
-}
-
-fn query(py: Python<'_>, task: Option<Name>, after: Option<Name>, limit: Option<usize>) -> PyResult<Query> {
-    let after = checked(py, after.map(|after| id_of(&after)).transpose())?;
-    Ok(Query { correlation: task.map(|task| names::key(&task.0)), after, limit })
-}
-
-/// What was taken. If it is dropped before it is kept, nobody got it: it is put back.
-#[pyclass(frozen, module = "icecore._native")]
-pub struct NativeTaken(Mutex<Option<Taken>>);
-
-#[pymethods]
-impl NativeTaken {
-    /// What it is; it is not kept yet.
-    fn look<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
-        let payload = lock(&self.0).as_ref().map(Taken::payload)?;
-        Some(PyBytes::new(py, &payload))
-    }
-
-    /// From here on it was taken.
-    fn keep(&self) {
-        let taken = lock(&self.0).take();
-        drop(taken.map(Taken::keep));
-    }
-}
-
-impl Drop for NativeTaken {
-    fn drop(&mut self) {
-        if let Some(taken) = lock(&self.0).take() {
-            runtime::drop_inside(taken);
-        }
-    }
-}
-
-/// Writes what was accepted, as the process ends, and accepts no more; what is not written then, is told.
-#[pyfunction(name = "_flush_at_exit")]
-pub fn flush_at_exit(py: Python<'_>, seconds: f64) -> Vec<String> {
-    if runtime::is_forked() {
-        return Vec::new();
-    }
-    let alive =
-        lock(&ALIVE).iter().filter_map(Weak::upgrade).map(|agents| agents.outbox.clone()).collect::<Vec<_>>();
-    let strays = std::mem::take(&mut *lock(&STRAYS));
-    let mut outboxes: Vec<_> = alive.into_iter().chain(strays).collect();
-    // Of a thread that still runs: it is told.
-    outboxes.iter().for_each(Outbox::close);
-    outboxes.retain(is_owing);
-    if outboxes.is_empty() {
-        return Vec::new();
-    }
-    let Ok(runtime) = runtime::runtime(py) else { return Vec::new() };
-    py.detach(move || {
-        let until = Duration::from_secs_f64(seconds.clamp(0.0, 3_600.0));
-        let flushes = outboxes.iter().map(|outbox| async move {
-            let error = outbox.flush(until).await.err()?;
-            let told = error.fact("lost").and_then(|lost| lost.parse().ok());
-            let lost: u64 = told.unwrap_or_else(|| outbox.lost());
-            Some(format!("{} events: {error}", outbox.unsettled() + lost))
-        });
-        runtime.block_on(futures_util::future::join_all(flushes)).into_iter().flatten().collect()
-    })
 }
