@@ -23,6 +23,7 @@ pub(crate) async fn examine(inner: &DynamoDb, depth: Depth) -> Result<Examinatio
         mode => said(mode),
     };
     let expires = open::expires(inner, inner.deadline()).await?;
+    let recovers = open::recovers(inner, inner.deadline()).await;
     let settings = &inner.settings;
     let count = |count: &AtomicU64| count.load(Ordering::Relaxed).to_string();
     let facts = [
@@ -41,6 +42,7 @@ pub(crate) async fn examine(inner: &DynamoDb, depth: Depth) -> Result<Examinatio
                 |by| format!("by {by}, which no item of ours has"),
             ),
         ),
+        ("point_in_time_recovery", recovers.to_owned()),
         ("grace_s", settings.grace.as_secs().to_string()),
         ("durability_found", durability(inner)),
         ("conditional_writes", "hold: a put is conditional".to_owned()),

@@ -128,6 +128,18 @@ pub(crate) async fn expires(inner: &DynamoDb, deadline: Instant) -> Result<Optio
     Ok(found["AttributeName"].as_str().filter(|_| is_on).map(str::to_owned))
 }
 
+/// Whether the table can be brought back to an earlier moment, for people. Not all servers know, and not everybody may ask.
+pub(crate) async fn recovers(inner: &DynamoDb, deadline: Instant) -> &'static str {
+    let asked = inner.api.send("DescribeContinuousBackups", &named(inner), deadline).await.answer;
+    let Ok(answer) = asked else { return "not told" };
+    let found = &answer.value["ContinuousBackupsDescription"]["PointInTimeRecoveryDescription"];
+    match found["PointInTimeRecoveryStatus"].as_str() {
+        Some("ENABLED") => "on",
+        Some("DISABLED") => "off: what is deleted or overwritten by mistake cannot be brought back",
+        _ => "not told",
+    }
+}
+
 /// Looks for the store; to write, makes it if there is none.
 async fn mark(inner: &DynamoDb, access: Access, deadline: Instant) -> Result<()> {
     let look = || query::get(inner, inner.keys.store(), OPENING, deadline);

@@ -30,6 +30,11 @@ pub trait Bucket: fmt::Debug + Send + Sync + 'static {
 
     /// Deletes objects; those that are not there are passed over.
     async fn delete(&self, names: Vec<String>) -> Result<(), Fault>;
+
+    /// What the place is set to, for people, as far as an object of that name shows it: names and values.
+    async fn facts(&self, _name: &str) -> Result<Vec<(&'static str, &'static str)>, Fault> {
+        Ok(Vec::new())
+    }
 }
 
 /// An object, or a part of it.

@@ -27,6 +27,8 @@ pub(crate) async fn examine(inner: &Objects, depth: Depth) -> Result<Examination
         .to_owned(),
     ));
     examination.facts.push(fact("grace_s", inner.settings.grace.as_secs().to_string()));
+    let told = inner.bucket.facts(names::STORE).await.map_err(|fault| fault.reading(DOING))?;
+    examination.facts.extend(told.into_iter().map(|(name, value)| fact(name, value.to_owned())));
     if depth == Depth::Quick {
         return Ok(examination);
     }

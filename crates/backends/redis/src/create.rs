@@ -1,5 +1,7 @@
 //! Creating commits: a run is a script, or several if it is long, and runs are sent together.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use icecore_log::judge;
 use icecore_log::{Created, End, Error, ErrorKind, Hash, LogId, Mode, Run, StoredCommit, Version};
@@ -28,6 +30,10 @@ struct Task<'a> {
     run: &'a Run,
     won: usize,
     staged: usize,
+    /// It was sent together with others, and not added: the long script says why.
+    is_alone: bool,
+    /// What was sent of it before may have been carried out, or be so yet.
+    in_doubt: bool,
     end: Option<End>,
 }
 
@@ -43,7 +49,14 @@ impl<'a> Task<'a> {
             let last = run.commits.last().map(|commit| commit.version);
             last.filter(|version| version.0 >= VERSION_MAX).map(|_| too_high(&run.log))
         };
-        Self { run, won: 0, staged: 0, end: invalid.or_else(too_high).map(End::Failed) }
+        Self {
+            run,
+            won: 0,
+            staged: 0,
+            is_alone: false,
+            in_doubt: false,
+            end: invalid.or_else(too_high).map(End::Failed),
+        }
     }
 
     fn is_open(&self) -> bool {
@@ -59,6 +72,14 @@ impl<'a> Task<'a> {
             bytes >= SCRIPT_BYTES
         });
         &rest[..full.map_or(rest.len().min(SCRIPT_COMMITS), |at| at + 1)]
+    }
+
+    /// The commit that this is all about, if it is one behind another and its body is here: most are.
+    fn only(&self) -> Option<(&'a StoredCommit, &'a Bytes)> {
+        let [commit] = self.rest() else { return None };
+        let body = commit.body.as_ref().filter(|body| body.len() <= PART_BYTES)?;
+        let is_only = !self.is_alone && self.run.commits.len() == 1 && commit.version > Version::FIRST;
+        is_only.then_some((commit, body))
     }
 
     fn bytes(&self) -> usize {
@@ -119,6 +140,7 @@ impl<'a> Task<'a> {
 
     /// Takes over what a script said of a piece of so many commits.
     fn answered(&mut self, Answer { value, in_doubt }: Answer, count: usize) {
+        let in_doubt = in_doubt || self.in_doubt;
         let said = value.and_then(|value| said(value).ok_or_else(Fault::answer));
         let (here, end, boundary) = match said {
             Ok(said) => said,
@@ -208,19 +230,117 @@ fn full(tasks: &[&mut Task<'_>]) -> usize {
 
 async fn send(inner: &Redis, tasks: Vec<&mut Task<'_>>, deadline: Instant) {
     let (mut sent, mut calls) = (Vec::with_capacity(tasks.len()), Vec::with_capacity(tasks.len()));
-    for task in tasks {
+    let (together, alone) = together(inner, tasks);
+    for tasks in together {
+        calls.push(call_together(inner, &tasks));
+        sent.push(Sent::Together(tasks));
+    }
+    for task in alone {
         match task.piece(inner, deadline).await {
             Ok(piece) => {
                 calls.push(task.call(inner, &piece));
-                sent.push((task, piece.commits.len()));
+                sent.push(Sent::Alone(task, piece.commits.len()));
             }
             Err(error) => task.fail(error),
         }
     }
     let answers = inner.write(&calls, deadline).await;
-    for ((task, count), answer) in sent.into_iter().zip(answers) {
-        task.answered(answer, count);
+    for (sent, answer) in sent.into_iter().zip(answers) {
+        match sent {
+            Sent::Alone(task, count) => task.answered(answer, count),
+            Sent::Together(tasks) => answered_together(inner, tasks, answer),
+        }
     }
+}
+
+/// What a script was sent for.
+enum Sent<'t, 'a> {
+    Alone(&'t mut Task<'a>, usize),
+    Together(Vec<&'t mut Task<'a>>),
+}
+
+/// Those that one script takes together, which in a cluster must be of one bucket; and the others.
+fn together<'t, 'a>(
+    inner: &Redis,
+    tasks: Vec<&'t mut Task<'a>>,
+) -> (Vec<Vec<&'t mut Task<'a>>>, Vec<&'t mut Task<'a>>) {
+    let (mut groups, mut alone) = (BTreeMap::<Option<Bucket>, Vec<_>>::new(), Vec::new());
+    let is_apart = inner.is_apart();
+    for task in tasks {
+        if task.only().is_some() {
+            groups.entry(is_apart.then(|| Bucket::of(&task.run.log))).or_default().push(task);
+        } else {
+            alone.push(task);
+        }
+    }
+    let mut together = Vec::new();
+    for mut group in groups.into_values() {
+        while group.len() > 1 {
+            let mut bytes = 0;
+            let full = group.iter().take(SCRIPT_COMMITS).position(|task| {
+                bytes += task.bytes();
+                bytes >= SCRIPT_BYTES
+            });
+            let rest = group.split_off(full.map_or(group.len().min(SCRIPT_COMMITS), |at| at + 1));
+            together.push(std::mem::replace(&mut group, rest));
+        }
+        alone.extend(group);
+    }
+    (together, alone)
+}
+
+fn call_together(inner: &Redis, tasks: &[&mut Task<'_>]) -> Call {
+    let (mut keys, mut arguments) = (Vec::with_capacity(tasks.len()), Vec::with_capacity(6 * tasks.len()));
+    for task in tasks {
+        let log = &task.run.log;
+        let Some((commit, body)) = task.only() else { continue };
+        keys.push(inner.keys.log(log));
+        arguments.extend([
+            (commit.version.0 - 1).to_string().into(),
+            Bytes::copy_from_slice(&task.run.previous.0),
+            commit.version.0.to_string().into(),
+            Bytes::copy_from_slice(&commit.hash().0),
+            keys::value(Content::Header, log, commit.version, &commit.header),
+            keys::value(Content::Body, log, commit.version, body),
+        ]);
+    }
+    let bucket = tasks.first().map_or(Bucket::STORE, |task| Bucket::of(&task.run.log));
+    Call::script(bucket, &script::CREATE_TOGETHER, keys, arguments)
+}
+
+/// Takes over what was said of several: who was not added is sent by itself, and so is everybody where the server took none of them.
+fn answered_together(inner: &Redis, tasks: Vec<&mut Task<'_>>, Answer { value, in_doubt }: Answer) {
+    let left = match value.and_then(|value| places(value, tasks.len()).ok_or_else(Fault::answer)) {
+        Ok(left) => left,
+        Err(fault @ Fault::Refused(_)) => {
+            if fault.is_across() {
+                inner.keep_apart();
+            }
+            (0..tasks.len()).collect()
+        }
+        Err(fault) => {
+            for task in tasks {
+                let in_doubt = in_doubt || task.in_doubt;
+                task.fail(fault.clone().writing(DOING, in_doubt));
+            }
+            return;
+        }
+    };
+    for (place, task) in tasks.into_iter().enumerate() {
+        if left.contains(&place) {
+            task.is_alone = true;
+            task.in_doubt |= in_doubt;
+        } else {
+            task.won = 1;
+            task.end = Some(End::Done);
+        }
+    }
+}
+
+/// The places of those that were not added, from 1 in the server's scripts and from 0 here.
+fn places(value: Value, count: usize) -> Option<Vec<usize>> {
+    let place = |value| usize::try_from(answer::number(value)?).ok()?.checked_sub(1).filter(|at| *at < count);
+    answer::list(value)?.into_iter().map(place).collect()
 }
 
 #[cfg(test)]

@@ -5,6 +5,9 @@ use std::fmt;
 use icecore_log::{Error, ErrorKind};
 use redis::{RedisError, ServerError};
 
+/// The word of a cluster for keys that are not on one node.
+const ACROSS: &str = "CROSSSLOT";
+
 /// What stops a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
@@ -160,6 +163,11 @@ impl Fault {
             "OOM" => Self::Refused(unavailable(
                 "It has no memory left. Nothing was written: raise maxmemory, or trim logs",
             )),
+            ACROSS => Self::Refused(said(
+                ErrorKind::Refused,
+                "A cluster is behind that address: name its servers with redis+cluster://",
+                cause,
+            )),
             "MISCONF" => Self::Refused(unavailable("It cannot write to its disk. Nothing was written")),
             // The wait for replicas was ended, as in a fail-over; so was whatever else was under way.
             "UNBLOCKED" => {
@@ -175,6 +183,11 @@ impl Fault {
                 "The server does not take what Icecore sends: Redis 6 or later is needed",
             )),
         }
+    }
+
+    /// Whether a script was given keys that are not on one node.
+    pub fn is_across(&self) -> bool {
+        matches!(self, Self::Refused(said) if said.cause.0.starts_with(ACROSS))
     }
 
     /// Whether it may have been written.

@@ -89,6 +89,28 @@ return {count, 'done'}
     )
 });
 
+/// Adds to each of several logs one commit behind its head, and answers the places of the logs to which it did not: they are sent to
+/// [`CREATE`] one by one, which says why. What is wrong with one log, as a key of another type, is nothing to the others.
+///
+/// `KEYS`: the logs. `ARGV`, of each: the version before, its hash, the version, its hash, the header and the body.
+pub(crate) static CREATE_TOGETHER: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local call, pcall, left = redis.call, redis.pcall, {}
+for i, log in ipairs(KEYS) do
+  local at = 6 * i
+  local ends, version = pcall('HMGET', log, 'n', 'v', 'p'), ARGV[at - 3]
+  if not ends.err and ends[2] == ARGV[at - 5] and ends[3] == ARGV[at - 4] and tonumber(ends[1] or 0) < tonumber(version) then
+    call('HSET', log, 'h' .. version, ARGV[at - 1], 'b' .. version, ARGV[at], 'p', ARGV[at - 2], 'v', version)
+  else
+    left[#left + 1] = i
+  end
+end
+return left
+",
+    )
+});
+
 /// A page: the boundary, the head, and of each commit the header, the body here, and the name of its parts.
 ///
 /// `ARGV`: the first version, the most commits, the most bytes, and `1` if bodies are wanted.

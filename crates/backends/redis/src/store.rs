@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use redis::Value;
 use tokio::time::Instant;
 
 use crate::call::{self, Answer, Call, Confirm};
-use crate::config::Settings;
+use crate::config::{Servers, Settings};
 use crate::fault::Fault;
 use crate::found::Found;
 use crate::keys::{BUCKETS, Bucket, Keys};
@@ -41,6 +42,8 @@ pub struct Redis {
     access: Access,
     confirm: Confirm,
     durability: Durability,
+    /// A script is only given keys of one bucket.
+    is_apart: AtomicBool,
 }
 
 impl Redis {
@@ -57,6 +60,7 @@ impl Redis {
             access,
             confirm: Confirm::Nothing,
             durability: Durability::Replicated,
+            is_apart: AtomicBool::new(matches!(settings.servers, Servers::Cluster(_))),
             settings,
         };
         let deadline = redis.deadline();
@@ -97,6 +101,16 @@ impl Redis {
     /// For what is followed by a write of [`Self::write`] to the same bucket.
     pub(crate) async fn write_unconfirmed(&self, calls: &[Call], deadline: Instant) -> Vec<Answer> {
         call::send(&self.pool, Purpose::Writing, Confirm::Nothing, calls, deadline).await
+    }
+
+    /// Whether a script is only given keys of one bucket, as in a cluster.
+    pub(crate) fn is_apart(&self) -> bool {
+        self.is_apart.load(Ordering::Relaxed)
+    }
+
+    /// From now on. A cluster may stand behind one address.
+    pub(crate) fn keep_apart(&self) {
+        self.is_apart.store(true, Ordering::Relaxed);
     }
 
     /// When a write is acknowledged, for people.

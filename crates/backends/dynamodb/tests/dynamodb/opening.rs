@@ -91,6 +91,29 @@ async fn a_table_that_deletes_commits_by_itself_is_refused() {
     );
 }
 
+/// What `icecore doctor` shows.
+#[tokio::test]
+async fn what_the_table_is_set_to_is_told() {
+    let table = Table::new();
+    let url = table.url();
+    let store = store(&url).await.unwrap();
+    let told = async || {
+        let facts = store.examine(Depth::Quick).await.unwrap().facts;
+        move |name: &str| facts.iter().find(|(fact, _)| fact == name).unwrap().1.clone()
+    };
+    let fact = told().await;
+    assert_eq!(fact("table"), table.name());
+    assert_eq!(fact("billing"), "PAY_PER_REQUEST");
+    assert_eq!(fact("region"), "us-east-1");
+    assert_eq!(fact("endpoint").trim_end_matches('/'), table.server().trim_end_matches('/'));
+    assert!(fact("time_to_live").starts_with("off"));
+    assert!(fact("point_in_time_recovery").starts_with("off"));
+
+    let on = json!({ "PointInTimeRecoverySpecification": { "PointInTimeRecoveryEnabled": true } });
+    ask(&url, "UpdateContinuousBackups", on);
+    assert_eq!(told().await("point_in_time_recovery"), "on");
+}
+
 /// No attribute of ours is a number that is not among those that are looked for.
 #[tokio::test]
 async fn every_number_that_an_item_has_is_looked_for() {

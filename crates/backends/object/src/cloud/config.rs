@@ -79,7 +79,7 @@ pub(super) fn parse(url: &str) -> Result<(Cloud, Settings)> {
         ("durability_found", said.to_owned()),
     ];
     settings.facts = place.map(|(name, value)| (name.to_owned(), value)).into();
-    Ok((Cloud { writes, objects, lists, root }, settings))
+    Ok((Cloud { writes, objects, lists, root, versions_tell: system != "gcs" }, settings))
 }
 
 fn split(url: &str) -> Result<Parts> {

@@ -32,6 +32,8 @@ pub struct Cloud {
     lists: Arc<dyn PaginatedListStore>,
     /// Empty, or ends with `/`.
     root: String,
+    /// An object has a version's name only where older versions are kept. Google's have one always.
+    versions_tell: bool,
 }
 
 /// What it holds has the credentials.
@@ -215,5 +217,22 @@ impl Bucket for Cloud {
             }
         }
         Ok(())
+    }
+
+    async fn facts(&self, name: &str) -> Result<Vec<(&'static str, &'static str)>, Fault> {
+        let lifecycle = ("lifecycle_rules", "not asked: none may delete or move what is below the prefix");
+        let meta = match self.objects.head(&self.path(name)?).await {
+            Err(Error::NotFound { .. }) => return Ok(vec![lifecycle]),
+            meta => meta.map_err(fault::of)?,
+        };
+        let versioning = match meta.version.as_deref() {
+            _ if !self.versions_tell => "not asked: where it is on, what was dropped or swept is kept",
+            // What was written before it was turned on, or since it was turned off.
+            None | Some("" | "null") => "off, or turned on since the store was made",
+            Some(_) => {
+                "on, or was when the store was made: what was dropped or swept is kept as an old version"
+            }
+        };
+        Ok(vec![("versioning", versioning), lifecycle])
     }
 }

@@ -12,7 +12,7 @@ use icecore_services::redis::{Prefix, Server};
 use crate::{MINUTE, prefix, store};
 
 /// A proxy in front of a prefix's server, and the URL through it.
-fn behind_a_proxy(prefix: &Prefix) -> (Proxy, String) {
+pub fn behind_a_proxy(prefix: &Prefix) -> (Proxy, String) {
     let url = prefix.url();
     let (server, options) = url.strip_prefix("redis://").unwrap().split_once('?').unwrap();
     let proxy = Proxy::start(server).unwrap();
@@ -20,7 +20,7 @@ fn behind_a_proxy(prefix: &Prefix) -> (Proxy, String) {
     (proxy, through)
 }
 
-async fn wait_for(backend: &dyn Backend, log: &LogId, version: u64) {
+pub async fn wait_for(backend: &dyn Backend, log: &LogId, version: u64) {
     while head(backend, log).await.is_none_or(|head| head.version < Version(version)) {
         backend.wait(&[(log.clone(), Version(version - 1))], MINUTE).await.unwrap();
     }

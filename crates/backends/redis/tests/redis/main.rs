@@ -7,6 +7,7 @@ mod failover;
 mod faults;
 mod opening;
 mod secured;
+mod together;
 mod valkey;
 
 use std::sync::Arc;

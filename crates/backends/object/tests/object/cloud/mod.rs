@@ -6,6 +6,7 @@ use icecore_log::{Access, Backend, Result};
 use icecore_object::cloud;
 use icecore_services::buckets;
 
+mod facts;
 mod faults;
 
 mod s3 {
