@@ -1,5 +1,5 @@
 //! `commit`, as users change several logs at once: what is printed, the exit code, and what is there afterwards.
-#![expect(clippy::unwrap_used, reason = "a test says so by failing")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says so by failing")]
 
 mod support;
 

@@ -270,7 +270,7 @@ fn ordinary(bytes: &[u8]) -> usize {
 fn special(eight: u64) -> u64 {
     const EACH: u64 = 0x0101_0101_0101_0101;
     let is_below = |bytes: u64, bound: u64| bytes.wrapping_sub(EACH * bound) & !bytes;
-    let is = |byte: u8| is_below(eight ^ EACH * u64::from(byte), 1);
+    let is = |byte: u8| is_below(eight ^ (EACH * u64::from(byte)), 1);
     (is_below(eight, 0x20) | is(b'"') | is(b'\\')) & EACH << 7
 }
 

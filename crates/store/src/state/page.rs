@@ -54,7 +54,7 @@ impl Log {
             && self.store.0.states.find(&self.id).is_none()
             && let Some(head) = head.insert(self.raw_head().await?)
             && head.version.0 - head.boundary.0 > LOOK_BACK
-            && self.living(&head).is_ok_and(|header| !header.flags.expires)
+            && self.living(head).is_ok_and(|header| !header.flags.expires)
         {
             match self.find_at_the_end(head, key).await {
                 Ok(Some(found)) => return Ok(found),
