@@ -20,7 +20,7 @@ from workers import EXAMPLES, SHARED, Process, place, rounds, seeded, unique, wa
 
 KEY = "only-the-login-has-it"
 LONG_ID = "é" * 512
-PAGE = 25
+PAGE = 50
 HOSTILE = [
     "a",
     "A",
@@ -293,6 +293,7 @@ async def killed(talkers: list[Client], rng: random.Random, acknowledged: Counte
     return worker, time.monotonic()
 
 
+@pytest.mark.timeout(900)
 async def test_what_was_acknowledged_is_there_once_and_in_order_though_workers_are_killed(url: str, kind: str) -> None:
     rng, tenant = seeded("killed workers"), unique("killed")
     users, many, kills = 12, rounds(60, 400), rounds(3, 15)
