@@ -224,6 +224,45 @@ fn open(store: &Store) -> impl Future<Output = icecore_log::Result<Store>> + use
 }
 
 #[tokio::test]
+async fn pages_give_each_event_once_and_tell_what_was_trimmed() {
+    let store = Store::new(Arc::new(Memory::default()));
+    let log = store.log(Tenant::new("acme").unwrap().log(Kind::Updates, b"s").unwrap());
+    let nothing = feed::page(&log, None, 5).await.unwrap();
+    assert!(nothing.events.is_empty());
+    for number in 0..10 {
+        // Commits of several events, which a page may end within.
+        let events = (0..3).map(|part| Event::new("said", format!("{}", number * 3 + part)));
+        log.append(Entry { events: events.collect(), ..Entry::default() }).await.unwrap();
+    }
+    for limit in 1..=31 {
+        let (mut found, mut from) = (Vec::new(), None);
+        loop {
+            let page = feed::page(&log, from, limit).await.unwrap();
+            assert!(page.events.len() <= limit);
+            if page.events.is_empty() {
+                assert_eq!(Some(page.next), from);
+                break;
+            }
+            found.extend(
+                page.events.iter().map(|event| String::from_utf8_lossy(&event.event.data).into_owned()),
+            );
+            assert_eq!(page.next.to_string().parse::<feed::Place>().unwrap(), page.next);
+            from = Some(page.next);
+        }
+        assert_eq!(found, (0..30).map(|number| number.to_string()).collect::<Vec<_>>(), "{limit}");
+    }
+    let within = feed::page(&log, None, 4).await.unwrap().next;
+    let end = feed::page(&log, Some(nothing.next), 100).await.unwrap().next;
+    log.trim_to_state().await.unwrap();
+    let trimmed = feed::page(&log, Some(within), 4).await.unwrap_err();
+    assert_eq!(trimmed.kind(), ErrorKind::NotFound);
+    log.append(Event::new("said", "30")).await.unwrap();
+    for from in [None, Some(end)] {
+        assert_eq!(feed::page(&log, from, 4).await.unwrap().events.len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn bindings_are_listed_by_session_as_they_first_came_and_end_once() {
     let fault = faulty();
     let (store, other) = (store(&fault), store(&fault));

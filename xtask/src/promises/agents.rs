@@ -142,4 +142,13 @@ pub const AGENTS: &[Promise] = &[
         find: "&& etag(found) != expected",
         replace: "&& etag(found) == \"\"",
     },
+    Promise {
+        promise: "Whoever reads on at the next place of each page gets every event once.",
+        package: "icecore-agents",
+        test: "pages_give_each_event_once_and_tell_what_was_trimmed",
+        broken: "a page that ends within a commit goes on behind it",
+        file: "crates/agents/src/feed.rs",
+        find: "page.next = Place { index: place.index + 1, ..place };",
+        replace: "page.next = Place { version: version.next(), index: 0 };",
+    },
 ];

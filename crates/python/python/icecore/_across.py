@@ -16,14 +16,14 @@ from ._trying import until_first
 class States(Mapping[str, State]):
     """The states of several logs, as they were at one moment: by the logs, or by their escaped names, in order."""
 
-    __slots__ = ("_native", "_store")
+    __slots__ = ("_native", "_opened")
 
     def __init__(self, store: NativeStore, native: NativeStates) -> None:
-        self._store = store
+        self._opened = store
         self._native = native
 
     def __getitem__(self, log: str | Log) -> State:
-        return State(self._native.of(named(self._store, log)))
+        return State(self._native.of(named(self._opened, log)))
 
     def __contains__(self, log: object) -> bool:
         return (log.name if isinstance(log, Log) else log) in self._native.names()
