@@ -39,7 +39,7 @@ async def main(worker: str, count: int) -> None:
             again += await patch(store, "cart", {f"{worker}-{number}": 1})
             # The same without Penguiflow's facade: memory under a key of one's own.
             await store.update_memory_state("shop:all:count", lambda state: {"put": (state or {"put": 0})["put"] + 1})
-        cart = await kv(store, store).get("cart", namespace="shop")
+        cart = await kv(store, store).get("cart", namespace="shop") or {}
         counted = await store.load_memory_state("shop:all:count") or {}
         print(f"{worker} put {count} in, {again} of them again; there are {len(cart)}, counted {counted['put']}")
 
