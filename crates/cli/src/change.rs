@@ -93,9 +93,9 @@ pub struct DeleteArgs {
     how: How,
 }
 
-/// What is said of a change, and the conditions under which it is made.
+/// What is said of a change.
 #[derive(Debug, clap::Args)]
-pub struct How {
+pub struct Described {
     /// An id: a second change with it and the same content changes nothing
     #[arg(long)]
     id: Option<String>,
@@ -105,16 +105,10 @@ pub struct How {
     /// The trace that it belongs to
     #[arg(long)]
     trace: Option<String>,
-    /// Only if the log's last commit is this version (0: if it has none)
-    #[arg(long, value_name = "VERSION")]
-    expect: Option<u64>,
-    /// Only if this version changed the document last (0: if there is none)
-    #[arg(long, value_name = "VERSION")]
-    expect_document: Option<u64>,
 }
 
-impl How {
-    pub fn of(&self, key: &str, mut changes: Changes) -> Result<Changes> {
+impl Described {
+    pub fn add_to(&self, mut changes: Changes) -> Result<Changes> {
         if let Some(id) = &self.id {
             changes = changes.with_id(EntryId::new(id.clone())?);
         }
@@ -124,6 +118,26 @@ impl How {
         if let Some(trace) = &self.trace {
             changes = changes.in_trace(trace.clone());
         }
+        Ok(changes)
+    }
+}
+
+/// What is said of a change, and the conditions under which it is made.
+#[derive(Debug, clap::Args)]
+pub struct How {
+    #[command(flatten)]
+    described: Described,
+    /// Only if the log's last commit is this version (0: if it has none)
+    #[arg(long, value_name = "VERSION")]
+    expect: Option<u64>,
+    /// Only if this version changed the document last (0: if there is none)
+    #[arg(long, value_name = "VERSION")]
+    expect_document: Option<u64>,
+}
+
+impl How {
+    pub fn of(&self, key: &str, changes: Changes) -> Result<Changes> {
+        let mut changes = self.described.add_to(changes)?;
         if let Some(version) = self.expect {
             changes = changes.only_if(Condition::Log(Version(version)));
         }

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use icecore::{
-    Changes, Condition, Entry, EntryId, Error, ErrorKind, Event, Json, LogId, Merge, Result, Store, Version,
+    Changes, Condition, Entry, Error, ErrorKind, Event, Json, LogId, Merge, Result, Store, Version,
 };
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use crate::change::Described;
 use crate::input::{self, Input};
 use crate::output::Output;
 use crate::{append, time};
@@ -36,15 +37,8 @@ Example:
 pub struct Args {
     /// A file of such lines, or - for standard input; in the order of its lines
     file: PathBuf,
-    /// An id: a second commit with it and the same lines changes nothing
-    #[arg(long)]
-    id: Option<String>,
-    /// Who does it
-    #[arg(long)]
-    actor: Option<String>,
-    /// The trace that it belongs to
-    #[arg(long)]
-    trace: Option<String>,
+    #[command(flatten)]
+    described: Described,
 }
 
 /// One line: a change, an event or a condition of a log.
@@ -82,6 +76,8 @@ const BYTES_MAX: u64 = 2 * Entry::BYTES_MAX as u64;
 impl Args {
     /// What is to be changed, before a store is opened or made for it.
     pub fn changes(&self) -> Result<Vec<(LogId, Changes)>> {
+        // What every log's changes begin with.
+        let described = self.described.add_to(Changes::new())?;
         let mut lines = BufReader::new(Input::open(&self.file)?.take(BYTES_MAX + 1));
         let (mut all, mut line, mut bytes) = (BTreeMap::new(), Vec::new(), 0);
         for number in 1_u64.. {
@@ -98,30 +94,20 @@ impl Args {
                 break;
             }
             if !line.trim_ascii().is_empty() {
-                read_line(&line, &mut all).map_err(|error| error.with("line", number))?;
+                read_line(&line, &described, &mut all).map_err(|error| error.with("line", number))?;
             }
         }
-        let id = self.id.clone().map(EntryId::new).transpose()?;
-        let described = all.into_iter().map(|(log, mut changes)| {
-            changes = changes.by(self.actor.clone().unwrap_or_default());
-            changes = changes.in_trace(self.trace.clone().unwrap_or_default());
-            // What only looks is committed by nobody.
-            match &id {
-                Some(id) if !changes.is_empty() => (log, changes.with_id(id.clone())),
-                _ => (log, changes),
-            }
-        });
-        Ok(described.collect())
+        Ok(all.into_iter().collect())
     }
 }
 
 /// Adds what a line says to the changes of its log.
-fn read_line(line: &[u8], all: &mut BTreeMap<LogId, Changes>) -> Result<()> {
+fn read_line(line: &[u8], described: &Changes, all: &mut BTreeMap<LogId, Changes>) -> Result<()> {
     // What serde says may repeat a value; it is the caller's own, and helps to find what is wrong.
     let fields: Fields<'_> = serde_json::from_slice(line)
         .map_err(|error| Error::new(ErrorKind::Invalid, READING).because(error))?;
     let log: LogId = fields.log.parse()?;
-    let changes = all.remove(&log).unwrap_or_default();
+    let changes = all.remove(&log).unwrap_or_else(|| described.clone());
     let changes = fields.add_to(changes)?;
     all.insert(log, changes);
     Ok(())
