@@ -5,6 +5,7 @@ use crate::mutants::Promise;
 const CONFIG: &str = "crates/backends/mongodb/src/config.rs";
 const CREATE: &str = "crates/backends/mongodb/src/create.rs";
 const GROUP: &str = "crates/backends/mongodb/src/group.rs";
+const LEFT: &str = "crates/backends/mongodb/src/left.rs";
 const TOGETHER: &str = "crates/backends/mongodb/src/together.rs";
 
 pub const MONGODB: &[Promise] = &[
@@ -52,6 +53,15 @@ pub const MONGODB: &[Promise] = &[
         file: TOGETHER,
         find: "inner.place.commits.insert_many(&documents).session(session).await?;",
         replace: "inner.place.commits.insert_many(&documents).await?;",
+    },
+    Promise {
+        promise: "On MongoDB, the logs of a transaction that nobody goes on with are free again in seconds, and who does go on with it loses nothing.",
+        package: "icecore-mongodb",
+        test: "logs_of_a_transaction_that_nobody_goes_on_with_are_free_again_in_seconds",
+        broken: "nothing is ended",
+        file: LEFT,
+        find: "if !left.is_empty() &&",
+        replace: "if left.is_empty() &&",
     },
     Promise {
         promise: "On MongoDB, commits that go in one insert are decided one by one.",

@@ -111,6 +111,11 @@ impl Settings {
         self.clocks.is_stale(seen, self.grace)
     }
 
+    /// What the server knows our connections by.
+    pub(crate) fn app_name(&self) -> &str {
+        self.connection.app_name.as_deref().unwrap_or("icecore")
+    }
+
     /// Every write waits for a majority, and for its journals.
     pub(crate) fn write_concern(&self) -> WriteConcern {
         let mut concern = WriteConcern::majority();
@@ -139,7 +144,7 @@ impl Settings {
         options.write_concern = Some(self.write_concern());
         // What is sent again is sent again here, where it is known that it was sent before.
         options.retry_writes = Some(false);
-        options.app_name.get_or_insert_with(|| "icecore".to_owned());
+        options.app_name = Some(self.app_name().to_owned());
         if let Some(credential) = &mut options.credential
             && credential.password.is_none()
         {

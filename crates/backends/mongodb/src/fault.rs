@@ -63,6 +63,11 @@ impl From<mongodb::error::Error> for Fault {
                 "The user may not do what a store needs: docs/formats/mongodb.md has the rights",
                 what(&command.code_name, command.code),
             )),
+            Kind::Command(command) if command.code == WRITE_CONFLICT => Self::Doubt(said(
+                ErrorKind::Unavailable,
+                "Another transaction holds one of the logs, perhaps of a process that died: the server ends it, after a minute by default",
+                what(&command.code_name, command.code),
+            )),
             Kind::Command(command) => Self::Doubt(said(
                 ErrorKind::Unavailable,
                 "The server did not take it: look at its log",

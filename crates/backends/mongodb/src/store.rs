@@ -13,13 +13,14 @@ use icecore_log::{
 use icecore_remote::{Handle, Remote};
 use mongodb::Client;
 use mongodb::bson::doc;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::config::Settings;
 use crate::fault::{Fault, TAKEN};
 use crate::found::Found;
 use crate::place::{COLLECTIONS, Place, STORE, again, made};
-use crate::{blobs, create, examine, read, trim};
+use crate::{blobs, create, examine, left, read, trim};
 
 /// The most bytes of one commit, header and body.
 pub(crate) const COMMIT_BYTES_MAX: usize = 80 << 20;
@@ -38,6 +39,8 @@ pub struct MongoDb {
     pub(crate) settings: Settings,
     pub(crate) place: Place,
     pub(crate) known: Known,
+    /// Held by whoever ends transactions that others left.
+    pub(crate) ending: Mutex<()>,
     access: Access,
     found: Found,
     /// Who is connected and how.
@@ -60,7 +63,8 @@ impl MongoDb {
         found.check()?;
         let place = Place::new(client, &settings, found.is_set());
         make(&place, access, deadline).await?;
-        Ok(Handle::new(Self { settings, place, known: Known::default(), access, found, connection }))
+        let known = Known::default();
+        Ok(Handle::new(Self { settings, place, known, ending: Mutex::default(), access, found, connection }))
     }
 
     pub(crate) fn deadline(&self) -> Instant {
@@ -141,7 +145,10 @@ impl Remote for MongoDb {
     }
 
     async fn create(&self, runs: Vec<Run>, mode: Mode, deadline: Instant) -> Vec<Created> {
-        create::create(self, &runs, mode, deadline).await
+        tokio::select! {
+            created = create::create(self, &runs, mode, deadline) => created,
+            never = left::end(self), if self.place.is_set => match never {},
+        }
     }
 
     async fn read(&self, log: &LogId, from: Version, limit: PageLimit, deadline: Instant) -> Result<Page> {

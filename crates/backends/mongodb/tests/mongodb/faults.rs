@@ -142,6 +142,32 @@ async fn nothing_of_a_transaction_is_seen_before_all_of_it_is() {
     assert_eq!((ends(&direct, &logs[0]).await, ends(&direct, &logs[1]).await), ((3, 0), (1, 0)));
 }
 
+/// A process that died between the last write of a transaction and its commit is, for the server, one that may go on: it would keep these
+/// logs from everybody else for a minute. One that does go on begins again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_of_a_transaction_that_nobody_goes_on_with_are_free_again_in_seconds() {
+    let database = database();
+    let (proxy, through) = behind_a_proxy(&database);
+    let (direct, store) = (store(&database.url()).await.unwrap(), Arc::new(store(&through).await.unwrap()));
+    let logs = [log("s-1"), log("s-2"), log("s-3")];
+    for log in &logs {
+        append(&direct, log, 1..=1).await;
+    }
+    for (version, mode) in [(2, Mode::Each), (3, Mode::AllOrNone)] {
+        let next = |log| run(log, version..=version, 0);
+        proxy.set_from("commitTransaction\0", Way::Requests, Flow::Hold);
+        let (sending, ours) = (Arc::clone(&store), [&logs[0], &logs[1]].map(next).to_vec());
+        let stopped = tokio::spawn(async move { create_in(&*sending, ours, Mode::AllOrNone).await });
+        held(&proxy, Way::Requests).await;
+
+        let theirs = [&logs[0], &logs[2]].map(next).to_vec();
+        assert_eq!(create_in(&direct, theirs, mode).await, [Told::done(1), Told::done(1)]);
+        assert_eq!(ends(&direct, &logs[1]).await, (version - 1, 0));
+        proxy.set(Way::Requests, Flow::Pass);
+        assert_eq!(stopped.await.unwrap(), [Told::done(1), Told::done(1)]);
+    }
+}
+
 /// Contract 2. Absent decides nothing: nobody waited for the request any more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_lands_late_keeps_its_slot() {
