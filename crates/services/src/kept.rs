@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -47,6 +47,21 @@ impl Kept {
     /// Something in its folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// A file in its folder that the server alone may read; where it is.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn own_file(&self, name: &str, text: &str) -> Result<String> {
+        let path = self.path(name);
+        let write = || {
+            fs::write(&path, text)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+            self.user.map_or(Ok(()), |user| chown(&path, Some(user.uid), Some(user.gid)))
+        };
+        write().map_err(|error| format!("writing {name} for a server: {error}"))?;
+        Ok(path.display().to_string())
     }
 
     /// Its process; `None` while it is stopped.

@@ -48,7 +48,7 @@ impl Server {
     /// # Errors
     /// If MongoDB is not installed, or does not start; with what it said.
     pub fn start_alone() -> Result<Self> {
-        Self::start(false, &[])
+        Self::new(false, &[])?.start()
     }
 
     /// As [`Self::start_alone`], with arguments such as `--auth` beside our own.
@@ -56,7 +56,7 @@ impl Server {
     /// # Errors
     /// As [`Self::start_alone`].
     pub fn start_alone_with(settings: &[&str]) -> Result<Self> {
-        Self::start(false, settings)
+        Self::new(false, settings)?.start()
     }
 
     /// Starts one that is a replica set of its own, and waits until it takes writes.
@@ -64,16 +64,34 @@ impl Server {
     /// # Errors
     /// As [`Self::start_alone`].
     pub fn start_set() -> Result<Self> {
-        let server = Self::start(true, &[])?;
+        Self::new(true, &[])?.start_in_a_set()
+    }
+
+    /// As [`Self::start_set`], and it asks who one is. The first user may be made by anybody on this machine.
+    ///
+    /// # Errors
+    /// As [`Self::start_alone`].
+    pub fn start_set_with_users() -> Result<Self> {
+        let mut server = Self::new(true, &[])?;
+        let key = server.kept.own_file("key", "what+the+members+know+each+other+by")?;
+        server.settings.extend(["--keyFile".to_owned(), key]);
+        server.start_in_a_set()
+    }
+
+    fn new(is_set: bool, settings: &[&str]) -> Result<Self> {
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        Ok(Self { kept: Kept::new("mongod")?, is_set, settings })
+    }
+
+    fn start(self) -> Result<Self> {
+        on_a_free_port(self, |server| &mut server.kept, Self::resume)
+    }
+
+    fn start_in_a_set(self) -> Result<Self> {
+        let server = self.start()?;
         initiate(&[&server])?;
         server.until_primary()?;
         Ok(server)
-    }
-
-    fn start(is_set: bool, settings: &[&str]) -> Result<Self> {
-        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let server = Self { kept: Kept::new("mongod")?, is_set, settings };
-        on_a_free_port(server, |server| &mut server.kept, Self::resume)
     }
 
     /// Where it is: this server, whatever set it is in.
@@ -158,7 +176,7 @@ impl Set {
     /// # Errors
     /// As [`Server::start_alone`]; or if no primary is elected.
     pub fn start() -> Result<Self> {
-        let nodes = (0..3).map(|_| Server::start(true, &[])).collect::<Result<Vec<_>>>()?;
+        let nodes = (0..3).map(|_| Server::new(true, &[])?.start()).collect::<Result<Vec<_>>>()?;
         initiate(&nodes.iter().collect::<Vec<_>>())?;
         let set = Self { nodes };
         set.primary()?;

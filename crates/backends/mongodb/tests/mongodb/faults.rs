@@ -15,10 +15,14 @@ use crate::{MINUTE, database, store};
 
 /// A proxy in front of a database's server, and the URL through it.
 pub(crate) fn behind_a_proxy(database: &Database) -> (Arc<Proxy>, String) {
-    let url = database.url();
-    let (server, rest) = url.strip_prefix("mongodb://").unwrap().split_once('/').unwrap();
+    through_a_proxy(&database.url())
+}
+
+fn through_a_proxy(url: &str) -> (Arc<Proxy>, String) {
+    let place = url.strip_prefix("mongodb://").unwrap();
+    let server = place.split('/').next().and_then(|place| place.split('@').next_back()).unwrap();
     let proxy = Arc::new(Proxy::start(server).unwrap());
-    let through = format!("mongodb://{}/{rest}", proxy.address());
+    let through = url.replace(server, &proxy.address().to_string());
     (proxy, through)
 }
 
@@ -146,9 +150,13 @@ async fn nothing_of_a_transaction_is_seen_before_all_of_it_is() {
 /// logs from everybody else for a minute. One that does go on begins again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn logs_of_a_transaction_that_nobody_goes_on_with_are_free_again_in_seconds() {
-    let database = database();
-    let (proxy, through) = behind_a_proxy(&database);
-    let (direct, store) = (store(&database.url()).await.unwrap(), Arc::new(store(&through).await.unwrap()));
+    are_free_again(&database().url()).await;
+}
+
+/// Two stores at this URL, one of them slow.
+pub(crate) async fn are_free_again(url: &str) {
+    let (proxy, through) = through_a_proxy(url);
+    let (direct, store) = (store(url).await.unwrap(), Arc::new(store(&through).await.unwrap()));
     let logs = [log("s-1"), log("s-2"), log("s-3")];
     for log in &logs {
         append(&direct, log, 1..=1).await;

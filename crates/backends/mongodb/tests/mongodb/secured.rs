@@ -6,6 +6,7 @@ use icecore_services::certificates::Certificates;
 use icecore_services::mongodb::Server;
 use mongodb::bson::doc;
 
+use crate::faults::are_free_again;
 use crate::store;
 
 async fn refusal(url: &str) -> Error {
@@ -56,4 +57,19 @@ async fn a_server_is_trusted_by_its_authority_and_a_user_by_the_password() {
     assert_eq!(wrong.kind(), ErrorKind::Refused, "{wrong}");
     let nobody = refusal(&format!("{}&timeout_ms=3000", server.url())).await;
     assert_eq!(nobody.kind(), ErrorKind::Refused, "{nobody}");
+}
+
+/// What it takes is what every user may do: look at transactions of its own, and end them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_that_may_only_read_and_write_ends_transactions_that_nobody_goes_on_with() {
+    let server = Server::start_set_with_users().unwrap();
+    let admin = mongodb::Client::with_uri_str(server.url()).await.unwrap().database("admin");
+    admin.run_command(doc! {"createUser": "root", "pwd": "root", "roles": ["root"]}).await.unwrap();
+    let by = |user: &str| server.url().replace("mongodb://", &format!("mongodb://{user}:{user}@"));
+    let admin = mongodb::Client::with_uri_str(by("root")).await.unwrap().database("admin");
+    let roles = doc! {"role": "readWrite", "db": "agents"};
+    admin.run_command(doc! {"createUser": "ada", "pwd": "ada", "roles": [roles]}).await.unwrap();
+
+    let url = by("ada").replace("/?", "/agents?");
+    are_free_again(&format!("{url}&authSource=admin")).await;
 }
