@@ -7,11 +7,16 @@
     feature = "redis",
     feature = "dynamodb"
 ))]
-#![expect(clippy::unwrap_used, reason = "a test says so by failing")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test says so by failing; the long ring says how far it is"
+)]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use icecore::log::{PageLimit, StoredCommit};
 use icecore::{Entry, EntryId, Event, LogId, LogPrefix, Open, Store, Version, copy};
@@ -139,6 +144,7 @@ async fn logs_come_back_byte_for_byte_around_all_systems() {
     let mut from = first.clone();
     let mut from_url = "memory:";
     for url in &urls {
+        let begun = Instant::now();
         let is_shared = from_url != "memory:" && url != "memory:";
         let there = if is_shared {
             // One process at a time writes a file: this one has let go of it.
@@ -156,6 +162,12 @@ async fn logs_come_back_byte_for_byte_around_all_systems() {
         let shown = icecore::redact(url);
         assert!(!is_shared || (there >= logs() / 2 && copied.unchanged > 0), "{shown}: {there}, {copied:?}");
         assert_eq!((copied.logs, again.unchanged, again.commits), (logs(), logs(), 0), "{shown}");
+        println!(
+            "{} logs came to {} in {:.0} s",
+            logs(),
+            to.capabilities().system,
+            begun.elapsed().as_secs_f64()
+        );
         from.shut_down().await.unwrap();
         (from, from_url) = (to, url);
     }
