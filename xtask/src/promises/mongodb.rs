@@ -5,6 +5,7 @@ use crate::mutants::Promise;
 const CONFIG: &str = "crates/backends/mongodb/src/config.rs";
 const CREATE: &str = "crates/backends/mongodb/src/create.rs";
 const GROUP: &str = "crates/backends/mongodb/src/group.rs";
+const HEARD: &str = "crates/backends/mongodb/src/heard.rs";
 const LEFT: &str = "crates/backends/mongodb/src/left.rs";
 const TOGETHER: &str = "crates/backends/mongodb/src/together.rs";
 
@@ -58,10 +59,37 @@ pub const MONGODB: &[Promise] = &[
         promise: "On MongoDB, the logs of a transaction that nobody goes on with are free again in seconds, and who does go on with it loses nothing.",
         package: "icecore-mongodb",
         test: "logs_of_a_transaction_that_nobody_goes_on_with_are_free_again_in_seconds",
-        broken: "nothing is ended",
+        broken: "what was seen before is forgotten, so that nothing is ended",
         file: LEFT,
-        find: "if !left.is_empty() &&",
-        replace: "if left.is_empty() &&",
+        find: "before = idle;",
+        replace: "before = Idle::new();",
+    },
+    Promise {
+        promise: "On MongoDB, a user that may only read and write frees logs of such a transaction.",
+        package: "icecore-mongodb",
+        test: "a_user_that_may_only_read_and_write_ends_transactions_that_nobody_goes_on_with",
+        broken: "transactions of all users are looked at, which takes a right",
+        file: LEFT,
+        find: "{\"idleSessions\": true}",
+        replace: "{\"idleSessions\": true, \"allUsers\": true}",
+    },
+    Promise {
+        promise: "On MongoDB, a waiter is told of what another process creates.",
+        package: "icecore-mongodb",
+        test: "a_waiter_is_told_of_what_another_process_creates",
+        broken: "what is heard is forgotten",
+        file: HEARD,
+        find: "*newest = version.max(*newest);",
+        replace: "*newest = version.min(Version(0));",
+    },
+    Promise {
+        promise: "On MongoDB, many that wait ask seldom.",
+        package: "icecore-mongodb",
+        test: "many_that_wait_ask_seldom",
+        broken: "nobody listens",
+        file: HEARD,
+        find: "        told();\n        while let",
+        replace: "        while let",
     },
     Promise {
         promise: "On MongoDB, commits that go in one insert are decided one by one.",

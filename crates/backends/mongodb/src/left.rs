@@ -32,6 +32,7 @@ pub(crate) async fn end(inner: &MongoDb) -> Infallible {
     while let Ok(idle) = look(inner).await {
         let left = idle.iter().filter(|(session, done)| before.get(*session) == Some(done));
         let left: Vec<Document> = left.map(|(session, _)| named(session)).collect();
+        // Without any, all sessions of the user would be ended.
         if !left.is_empty() && admin(inner, doc! {"killSessions": left}).await.is_err() {
             break;
         }

@@ -22,6 +22,7 @@ mod examine;
 mod fault;
 mod found;
 mod group;
+mod heard;
 mod left;
 mod look;
 mod parts;

@@ -25,6 +25,12 @@ pub(crate) fn id(log: &LogId, version: Version) -> String {
     format!("{log}/{}", digits(version))
 }
 
+/// The log and the version that an `_id` names.
+pub(crate) fn named_by(id: &str) -> Option<(LogId, Version)> {
+    let (log, digits) = id.rsplit_once('/')?;
+    Some((LogId::parse(log).ok()?, version(digits)?))
+}
+
 /// The slots of a log, both ends included.
 pub(crate) fn range(log: &LogId, first: Version, last: Version) -> Document {
     doc! {"_id": {"$gte": id(log, first), "$lte": id(log, last)}}

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::config::Settings;
 use crate::fault::{Fault, TAKEN};
 use crate::found::Found;
+use crate::heard::Heard;
 use crate::place::{COLLECTIONS, Place, STORE, again, made};
 use crate::{blobs, create, examine, left, read, trim};
 
@@ -39,6 +40,7 @@ pub struct MongoDb {
     pub(crate) settings: Settings,
     pub(crate) place: Place,
     pub(crate) known: Known,
+    pub(crate) heard: Heard,
     /// Held by whoever ends transactions that others left.
     pub(crate) ending: Mutex<()>,
     access: Access,
@@ -63,8 +65,16 @@ impl MongoDb {
         found.check()?;
         let place = Place::new(client, &settings, found.is_set());
         make(&place, access, deadline).await?;
-        let known = Known::default();
-        Ok(Handle::new(Self { settings, place, known, ending: Mutex::default(), access, found, connection }))
+        Ok(Handle::new(Self {
+            settings,
+            place,
+            known: Known::default(),
+            heard: Heard::default(),
+            ending: Mutex::default(),
+            access,
+            found,
+            connection,
+        }))
     }
 
     pub(crate) fn deadline(&self) -> Instant {
@@ -161,6 +171,16 @@ impl Remote for MongoDb {
 
     async fn is_past(&self, seen: &[(LogId, Version)], deadline: Instant) -> Result<bool> {
         read::is_past(self, seen, deadline).await
+    }
+
+    fn may_be_past(&self, seen: &[(LogId, Version)]) -> bool {
+        self.known.is_past(seen) || self.heard.is_past(seen)
+    }
+
+    async fn listen(&self, told: impl Fn() + Send + Sync) {
+        if self.place.is_set {
+            self.heard.listen(&self.place.commits, told).await;
+        }
     }
 
     async fn logs(

@@ -3,6 +3,7 @@
 //! A caller that goes away leaves nothing half-sent: the task goes on, until it is done or its time is up, and shutting down waits for it.
 
 mod examine;
+mod listening;
 
 use std::fmt;
 use std::ops::Range;
@@ -23,9 +24,13 @@ use tokio::sync::{RwLock, watch};
 use tokio::time::{Instant, timeout_at};
 
 pub use examine::examine_logs;
+use listening::Listening;
 
 /// A time that no clock can hold is as good as this: a wait is only a hint.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How often a waiter looks by itself, at the most, where the system tells of what is created.
+const LOOK_WHEN_TOLD: Duration = Duration::from_secs(1);
 
 /// A system, as a [`Handle`] asks it. The methods are those of [`Backend`], each with the time by which it has to answer.
 pub trait Remote: fmt::Debug + Send + Sync + 'static {
@@ -65,6 +70,11 @@ pub trait Remote: fmt::Debug + Send + Sync + 'static {
     /// Whether this handle created a commit past the version in one of the logs, as far as it remembers. A waiter looks then.
     fn may_be_past(&self, _seen: &[(LogId, Version)]) -> bool {
         true
+    }
+    /// Listens to what is created by whomever, for as long as the system tells of it: remembers that for [`Self::may_be_past`], and then calls
+    /// `told`; and once at first, when nothing will be missed any more. Only a hint: a waiter looks by itself too, more rarely.
+    fn listen(&self, _told: impl Fn() + Send + Sync) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
     }
     /// A page of names.
     fn logs(
@@ -142,8 +152,9 @@ pub fn connection_facts(
 pub struct Handle<R> {
     remote: Arc<R>,
     doors: Arc<Doors>,
-    /// Tells waiters of this handle what it created, and that it was shut down.
+    /// Tells waiters of this handle what it created or heard of, and that it was shut down.
     changes: watch::Sender<u64>,
+    listening: Listening,
 }
 
 /// What lets calls in, and waits until they are out.
@@ -166,7 +177,12 @@ impl Doors {
 impl<R: Remote> Handle<R> {
     /// To a system that was opened.
     pub fn new(remote: R) -> Self {
-        Self { remote: Arc::new(remote), doors: Arc::default(), changes: watch::Sender::new(0) }
+        Self {
+            remote: Arc::new(remote),
+            doors: Arc::default(),
+            changes: watch::Sender::new(0),
+            listening: Listening::default(),
+        }
     }
 
     /// Does this in a task of its own, unless it is a write and the handle may only read.
@@ -279,7 +295,11 @@ impl<R: Remote> Backend for Handle<R> {
         let (first, last) = self.remote.looks();
         let mut pause = first.min(last);
         loop {
+            self.doors.check()?;
+            self.listening.keep_up(&self.remote, &self.changes);
             changes.borrow_and_update();
+            // As it was before the look: what is created behind that is heard.
+            let is_told = self.listening.is_up();
             let wanted = Arc::clone(&seen);
             let look = self.work("waiting", false, move |remote, deadline| async move {
                 remote.is_past(&wanted, deadline).await
@@ -291,11 +311,11 @@ impl<R: Remote> Backend for Handle<R> {
             if is_past?? || Instant::now() >= end {
                 return Ok(());
             }
-            // What comes first: the time to look for what others committed, or a commit of this handle to one of these logs.
-            let next = end.min(Instant::now() + pause);
+            // What comes first: the time to look for what others committed, or a commit to one of these logs that this handle knows of.
+            let next = end.min(Instant::now() + if is_told { pause.max(LOOK_WHEN_TOLD) } else { pause });
             while timeout_at(next, changes.changed()).await.is_ok_and(|changed| changed.is_ok()) {
                 self.doors.check()?;
-                if self.remote.may_be_past(&seen) {
+                if self.remote.may_be_past(&seen) || self.listening.is_up() != is_told {
                     break;
                 }
             }
@@ -342,6 +362,7 @@ impl<R: Remote> Backend for Handle<R> {
 
     async fn shut_down(&self) -> Result<()> {
         self.doors.is_shut.store(true, Ordering::Release);
+        self.listening.end();
         self.changed();
         // What is under way has deadlines of its own.
         drop(self.doors.busy.write().await);

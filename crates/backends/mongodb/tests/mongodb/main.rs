@@ -6,6 +6,7 @@ mod faults;
 mod group;
 mod opening;
 mod secured;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
