@@ -14,6 +14,7 @@
 //! | [`scope`] | whose something is: tenant, user and session, as types |
 //! | [`sessions`] | [`Sessions`]: made once, touched, expired, ended, listed newest first; their tokens |
 //! | [`deletion`] | [`Deletion`]: all of a session of a runtime goes, with what it leads to |
+//! | [`listing`] | [`Listing`]: which sessions a runtime has, told from what is kept of them |
 //! | [`fingerprint`] | what makes two events the same event |
 //!
 //! Values are JSON text here, and nothing looks into them.
@@ -24,6 +25,7 @@ pub mod deletion;
 pub mod feed;
 pub mod fingerprint;
 pub mod flows;
+pub mod listing;
 pub mod memory;
 pub mod names;
 pub mod outbox;
@@ -36,6 +38,7 @@ pub use artifacts::Artifacts;
 pub use binding::Bindings;
 pub use deletion::Deletion;
 pub use flows::Flow;
+pub use listing::Listing;
 pub use names::{Kind, Tenant};
 pub use outbox::Outbox;
 pub use pause::Pause;

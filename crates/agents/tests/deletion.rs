@@ -12,7 +12,8 @@ use bytes::Bytes;
 use icecore_agents::artifacts::{Owner, What};
 use icecore_agents::binding::Triple;
 use icecore_agents::feed::{self, Query};
-use icecore_agents::{Artifacts, Bindings, Deletion, Kind, Tenant, deletion, memory};
+use icecore_agents::listing::Listed;
+use icecore_agents::{Artifacts, Bindings, Deletion, Kind, Listing, Tenant, deletion, memory};
 use icecore_embedded::Memory;
 use icecore_log::{Backend, Entry, EntryId, ErrorKind, Event, LogId};
 use icecore_store::retention::{Hold, On};
@@ -105,6 +106,72 @@ async fn commits(store: &Store, id: &LogId) -> usize {
 
 async fn delete(store: &Store, session: &str) -> icecore_log::Result<deletion::Deleted> {
     Deletion::new(store.clone(), tenant()).delete(session.as_bytes()).await
+}
+
+/// Every session that is listed, in pages of so many.
+async fn listed(store: &Store, limit: usize) -> Vec<Listed> {
+    let listing = Listing::new(store.clone(), tenant());
+    let (mut sessions, mut after) = (Vec::new(), None);
+    loop {
+        let page = listing.page(after.as_deref(), limit).await.unwrap();
+        assert!(page.sessions.len() <= limit);
+        sessions.extend(page.sessions);
+        after = page.next;
+        if after.is_none() {
+            sessions.sort_by(|a: &Listed, b| a.key.cmp(&b.key));
+            return sessions;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_listed_once_as_long_as_something_of_it_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, stores) in systems(&folder).await {
+        let [store, other] = [&stores[0], &stores[1]];
+        assert_eq!(listed(store, 1).await, []);
+        fill(store, "s-1").await;
+        // Of some only this or that; names that are awkward; one of nobody, and of another tenant.
+        say(store, Kind::Steering, "a/b:c", "{}".to_owned()).await;
+        put(store, Kind::Tasks, "s-10", "t-1", "{}".to_owned()).await;
+        put(store, Kind::Conversation, "\u{fffd}", "c", "{}".to_owned()).await;
+        say(store, Kind::Updates, &"long".repeat(200), "{}".to_owned()).await;
+        for owner in ["", "only artifacts"] {
+            let owner = Owner { tenant: None, user: None, session: owner.into() };
+            let what = What { namespace: None, trace: None, about: Json::text("{}").unwrap() };
+            let owned = Artifacts::new(store.clone(), tenant()).of(&owner).unwrap();
+            owned.put(what, Bytes::from_static(b"content")).await.unwrap();
+        }
+        let elsewhere = Tenant::new("acme2").unwrap().log(Kind::Updates, b"theirs").unwrap();
+        store.log(elsewhere).append(Event::new("said", "{}")).await.unwrap();
+
+        for limit in [1, 2, 1_000] {
+            let found = listed(other, limit).await;
+            let ids: Vec<_> = found.iter().map(Listed::id).collect();
+            let named = [Some("a/b:c"), Some("only artifacts"), Some("s-1"), Some("s-10"), None];
+            assert_eq!(ids[..5], named, "{name}, {limit}");
+            assert_eq!((ids.len(), ids[5]), (6, Some("\u{fffd}")), "{name}, {limit}");
+            let all = ["updates", "steering", "tasks", "traces", "conversation", "artifacts"];
+            assert_eq!((&*found[2].kinds, &*found[0].kinds), (&all[..], &all[1..2]), "{name}, {limit}");
+        }
+        let before = listed(store, 2).await;
+        say(store, Kind::Updates, "s-10", "{}".to_owned()).await;
+        let after = listed(store, 2).await;
+        assert!(after[3].active >= before[3].active && after[3].active > before[0].active, "{name}");
+        assert_eq!(after[2], before[2], "{name}");
+
+        for gone in ["s-1", "only artifacts"] {
+            delete(store, gone).await.unwrap();
+        }
+        assert_eq!(listed(other, 2).await.len(), 4, "{name}");
+        fill(store, "s-1").await;
+        store.delete_log(&log(Kind::Steering, "a/b:c")).await.unwrap();
+        assert_eq!(listed(other, 2).await.len(), 4, "{name}");
+        for wrong in ["", "6.", "0.!", "x"] {
+            let error = Listing::new(store.clone(), tenant()).page(Some(wrong), 1).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{name}: {wrong}");
+        }
+    }
 }
 
 #[tokio::test]

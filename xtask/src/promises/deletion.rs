@@ -3,6 +3,7 @@
 use crate::mutants::Promise;
 
 const DELETION: &str = "crates/agents/src/deletion/mod.rs";
+const LISTING: &str = "crates/agents/src/listing.rs";
 const TRACES: &str = "crates/agents/src/deletion/traces.rs";
 const MEMORY: &str = "crates/agents/src/deletion/memory.rs";
 const TRIM: &str = "crates/store/src/retention/trim.rs";
@@ -97,5 +98,14 @@ pub const DELETION_OF_SESSIONS: &[Promise] = &[
         file: TRIM,
         find: "        self.keep_ids(through).await?;\n",
         replace: "",
+    },
+    Promise {
+        promise: "A session of a runtime is listed once, as long as something of it is left.",
+        package: "icecore-agents",
+        test: "a_session_is_listed_once_as_long_as_something_of_it_is_left",
+        broken: "each kind lists it again",
+        file: LISTING,
+        find: "if heads[..place].iter().any(Option::is_some) {",
+        replace: "if heads[..place].is_empty() && heads.is_empty() {",
     },
 ];

@@ -21,9 +21,10 @@ use bytes::Bytes;
 use icecore::agents::binding::Triple;
 use icecore::agents::deletion::Deleted;
 use icecore::agents::feed::{self, Query};
+use icecore::agents::listing::Listed;
 use icecore::agents::outbox;
 use icecore::agents::pause;
-use icecore::agents::{Bindings, Deletion, Kind, Outbox, Pause, Tenant, memory, names};
+use icecore::agents::{Bindings, Deletion, Kind, Listing, Outbox, Pause, Tenant, memory, names};
 use icecore::log::{Clock, SystemClock, SystemEntropy, clock};
 use icecore::{Changes, Entry, EntryId, Error, ErrorKind, Event, Json, LogId, Receipt, Result, Store};
 use pyo3::intern;
@@ -35,7 +36,7 @@ use crate::error::{checked, invalid};
 use crate::lenient;
 use crate::runtime;
 use crate::store::{NativeStore, Opening};
-use crate::values::Text;
+use crate::values::{Text, datetime};
 
 pub use ends::flush_at_exit;
 pub use said::Name;
@@ -462,6 +463,26 @@ impl NativeAgents {
         };
         let work = async move { tokio::time::timeout(timeout, work).await.unwrap_or_else(|_| Err(late())) };
         Ok(call(work, show_deleted))
+    }
+
+    /// A page of the sessions of which something is kept.
+    fn list_sessions(&self, py: Python<'_>, after: Option<Text>, limit: &Bound<'_, PyAny>) -> PyResult<Call> {
+        let limit = limit
+            .extract()
+            .map_err(|_| invalid(py, "listing sessions", "A page has room for one at the least"))?;
+        let this = Arc::clone(&self.0);
+        let work = async move {
+            let listing = Listing::new(this.settled().await?, (*this.tenant).clone());
+            listing.page(after.as_ref().map(|after| &*after.0), limit).await
+        };
+        Ok(self.read(work, |py, page| {
+            let shown = |listed: Listed| {
+                let id = listed.id().map(str::to_owned);
+                Ok((id, datetime(py, listed.active)?.unbind(), listed.kinds))
+            };
+            let sessions = page.sessions.into_iter().map(shown).collect::<PyResult<Vec<_>>>()?;
+            Ok((sessions, page.next).into_pyobject(py)?.into_any().unbind())
+        }))
     }
 
     // Planners that wait, and what they did.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import icecore
 import pytest
-from icecore.penguiflow import DeletedSession, StateStore
+from icecore.penguiflow import DeletedSession, ExpiredSessions, KeptSession, StateStore
 from penguiflow.artifacts import ArtifactScope
 from penguiflow.planner import PlannerEvent, Trajectory
 from penguiflow.state import (
@@ -176,3 +177,50 @@ async def test_a_call_that_has_no_time_says_what_to_do(tmp_path: Path) -> None:
             await store.delete_session("s-1", timeout=0.0)
         await store.delete_session("s-1")
         assert await found(store, "s-1") == NOTHING
+
+
+async def test_sessions_are_listed_and_the_idle_ones_expire(url: str) -> None:
+    async with StateStore(url, tenant=unique("acme")) as store:
+        assert await store.list_sessions() == ([], None)
+        for session in ("s-1", "s-2", "held"):
+            await fill(store, session)
+        await fill(store, "x" * 400)  # Only a hash is stored of it.
+        await store.icecore.retention.hold("dispute", log=f"{store.tenant}/tasks/held", reason="a dispute")
+
+        found = await listed(store)
+        assert sorted(session.session_id or "" for session in found) == ["", "held", "s-1", "s-2"]
+        kinds = {"updates", "steering", "tasks", "traces", "artifacts"} | (
+            {"conversation"} if HAS_CONVERSATIONS else set()
+        )
+        assert all(set(session.kinds) == kinds for session in found if session.session_id)
+        now = datetime.now(UTC)
+        assert all(now - timedelta(minutes=5) < session.active_at <= now for session in found)
+
+        assert await store.expire_sessions(timedelta(hours=1)) == ExpiredSessions([], 0, 0, 0, 0, [], 0)
+        planned = await store.expire_sessions(0, dry_run=True)
+        assert (sorted(planned.sessions), planned.held, planned.unnamed) == (["s-1", "s-2"], ["held"], 1)
+        assert await found_all(store, ["s-1", "s-2", "held"])
+        gone = await store.expire_sessions(0)
+
+        assert gone == planned
+        assert (gone.artifacts, gone.artifact_bytes) == (2, 6) and gone.bytes > 1_000
+        assert await found_all(store, ["held"]) and not await found_all(store, ["s-1"])
+        assert sorted(session.session_id or "" for session in await listed(store)) == ["", "held"]
+        with pytest.raises(ValueError, match="negative"):
+            await store.expire_sessions(-1)
+        with pytest.raises(icecore.InvalidError):
+            await store.list_sessions(limit=0)
+
+
+async def listed(store: StateStore) -> list[KeptSession]:
+    found: list[KeptSession] = []
+    page = await store.list_sessions(limit=2)
+    while True:
+        found += page.sessions
+        if page.next is None:
+            return found
+        page = await store.list_sessions(after=page.next, limit=2)
+
+
+async def found_all(store: StateStore, sessions: list[str]) -> bool:
+    return all([await found(store, session) == ALL for session in sessions])

@@ -13,7 +13,14 @@ except ImportError as error:
 from ._admin import create_store
 from ._artifact_store import ArtifactStore
 from ._durable import durable
-from ._extensions import EXTENSIONS, Capabilities, DeletedSession
+from ._extensions import (
+    EXTENSIONS,
+    Capabilities,
+    DeletedSession,
+    ExpiredSessions,
+    KeptSession,
+    KeptSessionPage,
+)
 from ._flows import HistoryPage
 from ._planner import CheckedMemory, StateConflictError, VersionedState
 from ._resume import resume, run
@@ -27,7 +34,10 @@ __all__ = [
     "Capabilities",
     "CheckedMemory",
     "DeletedSession",
+    "ExpiredSessions",
     "HistoryPage",
+    "KeptSession",
+    "KeptSessionPage",
     "StateConflictError",
     "StateStore",
     "UpdatePage",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from .._call import wait
+from .._errors import RefusedError
 from ._base import Base
 
 
@@ -26,11 +28,46 @@ class DeletedSession(NamedTuple):
     """Memory of the tenant under keys so long that they are stored as hashes: whose it is cannot be told. It stays."""
 
 
+class KeptSession(NamedTuple):
+    """A session of which something is kept."""
+
+    session_id: str | None
+    """``None`` if the id has more than 300 bytes, escaped, or is no text: then only its hash is stored."""
+    active_at: datetime
+    """When something was last saved of it, but for what is kept by trace or in memory."""
+    kinds: list[str]
+    """What there is: of ``updates``, ``steering``, ``tasks``, ``traces``, ``conversation``, ``artifacts``."""
+
+
+class KeptSessionPage(NamedTuple):
+    """One page of sessions, in no order that means anything."""
+
+    sessions: list[KeptSession]
+    next: str | None
+    """Where the next page begins. A page may have fewer than were asked for, or none, and another may follow."""
+
+
+class ExpiredSessions(NamedTuple):
+    """What went of idle sessions, or would go."""
+
+    sessions: list[str]
+    commits: int
+    bytes: int
+    artifacts: int
+    artifact_bytes: int
+    held: list[str]
+    """Sessions that stay, since something of them is held."""
+    unnamed: int
+    """Sessions that stay, since only the hash of their id is stored."""
+
+
 EXTENSIONS: tuple[str, ...] = (
     "capabilities",
     "checked_memory",
     "delete_session",
     "discard_planner_state",
+    "expire_sessions",
+    "list_sessions",
     "load_memory_state_with_etag",
     "page_history",
     "page_updates",
@@ -103,3 +140,53 @@ class Extensions(Base):
         await self._handed_over(timeout)
         await self._settle_artifacts()
         return DeletedSession(*await wait(self._native.delete_session(session_id, dry_run, timeout)))
+
+    async def list_sessions(self, *, after: str | None = None, limit: int = 100) -> KeptSessionPage:
+        """A page of at most ``limit`` sessions, 1,000 at the most; ``after`` is the ``next`` of the page before.
+
+        A session is there once an update, steering, a task, a trajectory, a remote conversation or an artifact is saved
+        under its id; one that is there throughout is on exactly one page.
+        """
+        sessions, next = await wait(self._native.list_sessions(after, limit))
+        return KeptSessionPage([KeptSession(*session) for session in sessions], next)
+
+    async def expire_sessions(
+        self, idle: timedelta | float, *, dry_run: bool = False, timeout: float = 60.0
+    ) -> ExpiredSessions:
+        """Deletes, one after another, all sessions of which nothing was saved for so long, in seconds if it is a
+        number. Each as :meth:`delete_session` does, which ``timeout`` is for.
+
+        Meant for an hourly job. If it is interrupted, call it again. What begins again between the look at a session
+        and its turn, in the time that some fifty deletions take, goes too.
+        """
+        since = idle if isinstance(idle, timedelta) else timedelta(seconds=idle)
+        if since < timedelta(0):
+            raise ValueError("idle is not negative")
+        before = datetime.now(UTC) - since
+        sessions: list[str] = []
+        held: list[str] = []
+        commits = bytes = artifacts = artifact_bytes = unnamed = 0
+        after: str | None = None
+        while True:
+            page = await self.list_sessions(after=after, limit=50)
+            for session, active_at, _ in page.sessions:
+                if active_at > before:
+                    continue
+                if session is None:
+                    unnamed += 1
+                    continue
+                try:
+                    gone = await self.delete_session(session, dry_run=dry_run, timeout=timeout)
+                except RefusedError as error:
+                    if error.fact("hold") is None:
+                        raise
+                    held.append(session)
+                    continue
+                sessions.append(session)
+                commits += gone.commits
+                bytes += gone.bytes
+                artifacts += gone.artifacts
+                artifact_bytes += gone.artifact_bytes
+            after = page.next
+            if after is None:
+                return ExpiredSessions(sessions, commits, bytes, artifacts, artifact_bytes, held, unnamed)

@@ -22,6 +22,7 @@ CAPABILITIES: dict[str, tuple[str, ...]] = {
     "artifacts": ("artifact_store",),
     # What Penguiflow's follow-up RFC asks for, under the names that Icecore gives it: no store must have these.
     "deletion": ("delete_session",),
+    "listing": ("list_sessions",),
     "checked memory": ("load_memory_state_with_etag", "save_memory_state_if"),
     "many at once": ("save_events", "save_updates"),
     "pages": ("page_history", "page_updates"),

@@ -44,6 +44,32 @@ async def test_there_may_be_a_session_of_an_id_that_was_deleted(state_store: Any
     assert all(await found(state_store, session))
 
 
+@judges("listing")
+async def test_each_session_is_listed_once_until_it_is_deleted(state_store: Any) -> None:
+    sessions = {fresh() for _ in range(5)}
+    for session in sessions:
+        await fill(state_store, session)
+
+    assert sorted(await listed(state_store, sessions)) == sorted(sessions)
+    if lacks(state_store, "deletion") is None:
+        gone = sessions.pop()
+        await state_store.delete_session(gone)
+        assert sorted(await listed(state_store, {gone, *sessions})) == sorted(sessions)
+
+
+async def listed(store: Any, sessions: set[str]) -> list[str]:
+    """Of these, in small pages."""
+    found: list[str] = []
+    after = None
+    while True:
+        page = await store.list_sessions(after=after, limit=2)
+        assert len(page.sessions) <= 2
+        found += [session.session_id for session in page.sessions if session.session_id in sessions]
+        after = page.next
+        if after is None:
+            return found
+
+
 async def fill(store: Any, session: str) -> None:
     """What the store can keep of a session, with ids of updates and steering that are new."""
     trace = f"{session}-trace"
