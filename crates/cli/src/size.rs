@@ -2,17 +2,18 @@
 
 use std::collections::HashMap;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
-use icecore::{LogId, LogPrefix, LogSize, Result, Store};
+use icecore::{LogGrowth, LogId, LogPrefix, Result, Store, Timestamp};
 use indicatif::HumanBytes;
 use serde_json::json;
 
 use crate::output::Output;
+use crate::time;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Bytes as they are handed to the storage system: headers, bodies, snapshots and other blobs.\n\nExamples:\n  icecore size --by kind\n  icecore size acme/ --limit 5"
+    after_help = "Bytes as they are handed to the storage system: headers, bodies, snapshots and other blobs.\n\nExamples:\n  icecore size --by kind\n  icecore size acme/ --new 7d --limit 5"
 )]
 pub struct Args {
     /// Only logs whose names begin so
@@ -21,6 +22,9 @@ pub struct Args {
     /// What is added up
     #[arg(long, value_enum, default_value_t)]
     by: By,
+    /// Also what was committed no longer ago, and by that the largest first: 7d, 1h
+    #[arg(long, value_name = "LENGTH", value_parser = time::length)]
+    new: Option<Duration>,
     /// The largest so many; the sum is of all
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: usize,
@@ -34,53 +38,45 @@ enum By {
     Log,
 }
 
-/// How many logs are looked at at once.
-const LOGS_AT_ONCE: usize = 16;
-
 /// What some logs take together.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sum {
     logs: u64,
-    size: LogSize,
+    growth: LogGrowth,
 }
 
 pub async fn run(args: &Args, store: &Store, output: &mut Output) -> Result<ExitCode> {
     let bar = output.progress(None, "logs");
-    let (mut sums, mut all, mut cursor) = (HashMap::<String, Sum>::new(), Sum::default(), None);
-    loop {
-        let page = store.logs(&args.prefix, cursor, 1_000).await?;
-        let sizes = stream::iter(page.logs).map(|id| async {
-            let size = store.log(id.clone()).size().await?;
-            Ok((id, size))
-        });
-        let mut sizes = sizes.buffer_unordered(LOGS_AT_ONCE);
-        while let Some((id, size)) = sizes.try_next().await? {
-            sums.entry(args.by.name(&id)).or_default().add(&size);
-            all.add(&size);
-            bar.inc(1);
-        }
-        cursor = page.next;
-        if cursor.is_none() {
-            break;
-        }
-    }
+    let since = args.new.map(|age| store.now().before(age));
+    let (mut sums, mut all) = (HashMap::<String, Sum>::new(), Sum::default());
+    let add = |id: LogId, growth: LogGrowth| {
+        sums.entry(args.by.name(&id)).or_default().add(&growth);
+        all.add(&growth);
+        bar.inc(1);
+    };
+    store.each_growth(&args.prefix, since.unwrap_or(Timestamp(i64::MAX)), add).await?;
     bar.finish_and_clear();
     let mut sums: Vec<_> = sums.into_iter().collect();
-    sums.sort_by(|(a, x), (b, y)| y.size.bytes().cmp(&x.size.bytes()).then_with(|| a.cmp(b)));
+    let place = |sum: &Sum| (sum.growth.new_bytes, sum.growth.size.bytes());
+    sums.sort_by(|(a, x), (b, y)| place(y).cmp(&place(x)).then_with(|| a.cmp(b)));
     let left_out = sums.len().saturating_sub(args.limit);
     sums.truncate(args.limit);
     if output.is_json() {
         for (name, sum) in &sums {
-            output.line(&sum.as_json(args.by.word(), name).to_string())?;
+            output.line(&sum.as_json(args, args.by.word(), name).to_string())?;
         }
         return output
-            .line(&all.as_json("all", args.prefix.as_str()).to_string())
+            .line(&all.as_json(args, "all", args.prefix.as_str()).to_string())
             .map(|()| ExitCode::SUCCESS);
     }
-    let mut rows: Vec<_> = sums.iter().map(|(name, sum)| sum.row(name)).collect();
+    let mut rows: Vec<_> = sums.iter().map(|(name, sum)| sum.row(args, name)).collect();
     let others = if left_out == 0 { String::new() } else { format!(" ({left_out} more not shown)") };
-    rows.push(all.row(&format!("all{others}")));
-    let headings = [args.by.word(), "logs", "commits", "headers", "bodies", "snapshots", "others", "bytes"];
+    rows.push(all.row(args, &format!("all{others}")));
+    let mut headings =
+        vec![args.by.word(), "logs", "commits", "headers", "bodies", "snapshots", "others", "bytes"];
+    if args.new.is_some() {
+        headings.extend(["new commits", "new bytes"]);
+    }
     output.table(&headings, rows)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -106,19 +102,24 @@ impl By {
 }
 
 impl Sum {
-    fn add(&mut self, size: &LogSize) {
+    fn add(&mut self, growth: &LogGrowth) {
         self.logs += 1;
-        self.size.add(size);
+        self.growth.add(growth);
     }
 
-    fn as_json(&self, of: &str, name: &str) -> serde_json::Value {
-        let size = &self.size;
-        json!({ of: name, "logs": self.logs, "commits": size.commits, "headers": size.headers, "bodies": size.bodies, "snapshots": size.snapshots, "others": size.others, "bytes": size.bytes() })
+    fn as_json(&self, args: &Args, of: &str, name: &str) -> serde_json::Value {
+        let (size, growth) = (&self.growth.size, &self.growth);
+        let mut line = json!({ of: name, "logs": self.logs, "commits": size.commits, "headers": size.headers, "bodies": size.bodies, "snapshots": size.snapshots, "others": size.others, "bytes": size.bytes() });
+        if args.new.is_some() {
+            line["new_commits"] = growth.new_commits.into();
+            line["new_bytes"] = growth.new_bytes.into();
+        }
+        line
     }
 
-    fn row(&self, name: &str) -> Vec<String> {
-        let (size, bytes) = (&self.size, |bytes| HumanBytes(bytes).to_string());
-        vec![
+    fn row(&self, args: &Args, name: &str) -> Vec<String> {
+        let (size, bytes) = (&self.growth.size, |bytes| HumanBytes(bytes).to_string());
+        let mut row = vec![
             name.to_owned(),
             self.logs.to_string(),
             size.commits.to_string(),
@@ -127,6 +128,10 @@ impl Sum {
             bytes(size.snapshots),
             bytes(size.others),
             bytes(size.bytes()),
-        ]
+        ];
+        if args.new.is_some() {
+            row.extend([self.growth.new_commits.to_string(), bytes(self.growth.new_bytes)]);
+        }
+        row
     }
 }

@@ -110,12 +110,23 @@ fn size_says_what_tenants_kinds_and_logs_take_largest_first_and_the_sum_of_all()
         let one = place.json(&["size", "other/"]).done().json();
         assert_eq!((one.len(), &one[1]["commits"]), (2, &json!(1)));
 
+        let new = |within: &str| place.json(&["size", "--new", within]).done().json();
+        let (none, all) = (new("0s"), new("1h"));
+        assert_eq!((&none[3]["new_commits"], &none[3]["new_bytes"]), (&json!(0), &json!(0)));
+        assert_eq!((&all[0]["log"], &all[3]["new_commits"]), (&json!("acme/session/s-1"), &json!(3)));
+        assert_eq!(all[3]["new_bytes"].as_u64(), Some(sum_of(&all[3], &["headers", "bodies"])));
+        assert!(place.run(&["size", "--new", "1h"]).done().stdout.contains("NEW BYTES"));
+
         let table = place.run(&["size", "--limit", "1"]).done().stdout;
         assert!(
             table.trim_start().starts_with("LOG ") && table.contains("all (2 more not shown)"),
             "{table}"
         );
     }
+}
+
+fn sum_of(row: &Value, names: &[&str]) -> u64 {
+    names.iter().map(|name| row[name].as_u64().unwrap()).sum()
 }
 
 fn small(logs: &[(String, u64, u64)], name: &str) -> u64 {

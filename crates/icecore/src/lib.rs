@@ -32,7 +32,7 @@ pub use icecore_store::{
     Settings, Store, Tail, Tailed,
     copy::copy,
     retention,
-    size::LogSize,
+    size::{LogGrowth, LogSize},
     state::{
         self, At, Changes, Condition, Consistency, Document, DocumentPage, Expiry, Json, Merge, Reducers,
         State, States, Token,

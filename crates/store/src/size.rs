@@ -1,8 +1,12 @@
 //! How many bytes a log takes, told from its headers and the listing of its blobs: no body is read.
 
-use icecore_log::{Header, PageLimit, Result, Version};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use icecore_log::{Header, LogId, LogPrefix, PageLimit, Result, Timestamp, Version};
 
-use crate::{Log, open, read, snapshot};
+use crate::{Log, Store, open, read, snapshot};
+
+/// How many logs are looked at at once.
+const LOGS_AT_ONCE: usize = 16;
 
 /// What a log takes, or several together, in bytes as they are handed to the storage system: what that adds of its own is not in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,27 +45,91 @@ impl LogSize {
     }
 }
 
+/// What a log takes, or several together, and how much of that is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct LogGrowth {
+    /// All that it takes.
+    pub size: LogSize,
+    /// Commits of that which were made since a time,
+    pub new_commits: u64,
+    /// and the bytes of their headers and bodies. A base that a trim made counts as new, too.
+    pub new_bytes: u64,
+}
+
+impl LogGrowth {
+    /// Adds another log's.
+    pub fn add(&mut self, other: &Self) {
+        self.size.add(&other.size);
+        self.new_commits = self.new_commits.saturating_add(other.new_commits);
+        self.new_bytes = self.new_bytes.saturating_add(other.new_bytes);
+    }
+}
+
+impl Store {
+    /// What each log takes whose name begins so, and how much of it is since that time, in no order. Every header is read.
+    ///
+    /// # Errors
+    /// As reading a log.
+    pub async fn each_growth(
+        &self,
+        prefix: &LogPrefix,
+        since: Timestamp,
+        mut each: impl FnMut(LogId, LogGrowth),
+    ) -> Result<()> {
+        let mut cursor = None;
+        loop {
+            let page = self.logs(prefix, cursor, 1_000).await?;
+            let growths = stream::iter(page.logs).map(|id| async move {
+                let growth = self.log(id.clone()).growth(since).await?;
+                Ok((id, growth))
+            });
+            let mut growths = growths.buffer_unordered(LOGS_AT_ONCE);
+            while let Some((id, growth)) = growths.try_next().await? {
+                each(id, growth);
+            }
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(());
+            }
+        }
+    }
+}
+
 impl Log {
     /// How many bytes it takes; nothing, if there is no such log.
     ///
     /// # Errors
     /// As reading a log.
     pub async fn size(&self) -> Result<LogSize> {
-        let mut size = LogSize::default();
+        self.growth(Timestamp(i64::MAX)).await.map(|growth| growth.size)
+    }
+
+    /// As [`Log::size`], and how much of that was committed since a time, by the times that commits have.
+    ///
+    /// # Errors
+    /// As reading a log.
+    pub async fn growth(&self, since: Timestamp) -> Result<LogGrowth> {
+        let mut growth = LogGrowth::default();
         if let Some(head) = self.raw_head().await? {
-            self.each_size(head.boundary.next(), head.version, |_, header, body| {
-                size.commits += 1;
-                size.headers += header;
-                size.bodies = size.bodies.saturating_add(body);
+            self.each_size(head.boundary.next(), head.version, |commit, header, body| {
+                growth.size.commits += 1;
+                growth.size.headers += header;
+                growth.size.bodies = growth.size.bodies.saturating_add(body);
+                if commit.at >= since {
+                    growth.new_commits += 1;
+                    growth.new_bytes = growth.new_bytes.saturating_add(header).saturating_add(body);
+                }
             })
             .await?;
         }
+        let size = &mut growth.size;
         for blob in self.store.0.backend.list_blobs(&self.id, "").await? {
             let kind =
                 if blob.name.starts_with(snapshot::PREFIX) { &mut size.snapshots } else { &mut size.others };
             *kind = kind.saturating_add(blob.bytes);
         }
-        Ok(size)
+        Ok(growth)
     }
 
     /// Calls for each commit from one version to another that is left, with the bytes of its header, and of its body as the header says.
@@ -69,7 +137,7 @@ impl Log {
         &self,
         from: Version,
         to: Version,
-        mut each: impl FnMut(Version, u64, u64),
+        mut each: impl FnMut(&Header, u64, u64),
     ) -> Result<()> {
         let mut next = from;
         while next <= to {
@@ -86,7 +154,7 @@ impl Log {
                 let header = Header::decode(commit.header)
                     .map_err(|error| error.with("log", &self.id).with("version", commit.version))?;
                 let body = header.frames().fold(0, |sum: u64, frame| sum.saturating_add(frame.length));
-                each(commit.version, bytes, body);
+                each(&header, bytes, body);
                 next = commit.version.next();
             }
         }

@@ -7,10 +7,11 @@ mod support;
 #[path = "support/watched.rs"]
 mod watched;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hooked::Hooked;
-use icecore_log::{Backend, Entry, ErrorKind, Event, LogId, Timestamp, Version};
+use icecore_log::{Backend, Entry, ErrorKind, Event, LogId, LogPrefix, Timestamp, Version};
 use icecore_store::{Range, RecordedCommit, Store, Tailed};
 use support::*;
 use watched::Watched;
@@ -74,6 +75,33 @@ async fn commit_times_never_go_back_and_find_their_version() {
     };
 
     assert_eq!([at(9).await, at(10).await, at(25).await, at(99).await], [None, Some(1), Some(3), Some(4)]);
+}
+
+#[tokio::test]
+async fn what_is_new_since_a_time_is_told_beside_what_there_is() {
+    let (clock, backend) = (Arc::new(ManualClock::default()), faulty());
+    let store = Store::builder(backend).clock(Arc::clone(&clock) as _).build();
+    for time in [10, 20, 30] {
+        clock.set(time);
+        log(&store).append(event("x")).await.unwrap();
+    }
+    let other = store.log(LogId::new("acme", "session", "other").unwrap());
+    other.append(event("x")).await.unwrap();
+
+    let log = log(&store);
+    let since = async |time| log.growth(Timestamp(time)).await.unwrap();
+    let (all, some, none) = (since(10).await, since(11).await, since(31).await);
+    assert_eq!((all.size, some.size, none.size), (log.size().await.unwrap(), all.size, all.size));
+    assert_eq!((all.new_commits, all.new_bytes), (3, all.size.headers + all.size.bodies));
+    assert_eq!((some.new_commits, none.new_commits, none.new_bytes), (2, 0, 0));
+    assert!(some.new_bytes > 0 && some.new_bytes < all.new_bytes);
+
+    let mut found = BTreeMap::new();
+    let prefix = LogPrefix::tenant("acme").unwrap();
+    store.each_growth(&prefix, Timestamp(11), |id, growth| found.extend([(id, growth)])).await.unwrap();
+    assert_eq!(found.remove(log.id()), Some(some));
+    assert_eq!(found.remove(other.id()).map(|growth| growth.new_commits), Some(1));
+    assert!(found.is_empty());
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod ends;
 mod said;
 mod taken;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -26,7 +27,10 @@ use icecore::agents::outbox;
 use icecore::agents::pause;
 use icecore::agents::{Bindings, Deletion, Kind, Listing, Outbox, Pause, Tenant, memory, names};
 use icecore::log::{Clock, SystemClock, SystemEntropy, clock};
-use icecore::{Changes, Entry, EntryId, Error, ErrorKind, Event, Json, LogId, Receipt, Result, Store};
+use icecore::{
+    Changes, Entry, EntryId, Error, ErrorKind, Event, Json, LogGrowth, LogId, LogPrefix, Receipt, Result,
+    Store,
+};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
@@ -36,7 +40,7 @@ use crate::error::{checked, invalid};
 use crate::lenient;
 use crate::runtime;
 use crate::store::{NativeStore, Opening};
-use crate::values::{Text, datetime};
+use crate::values::{Text, Time, datetime};
 
 pub use ends::flush_at_exit;
 pub use said::Name;
@@ -485,6 +489,37 @@ impl NativeAgents {
         }))
     }
 
+    /// What all logs of the tenant take, by kind, and the logs with the most that is new.
+    fn growth(&self, since: Time, largest: usize) -> Call {
+        let this = Arc::clone(&self.0);
+        let work = async move {
+            let prefix = LogPrefix::tenant(this.tenant.as_str())?;
+            let (mut kinds, mut logs) = (BTreeMap::<String, (u64, LogGrowth)>::new(), Vec::new());
+            let add = |log: LogId, growth: LogGrowth| {
+                let (count, sum) = kinds.entry(log.kind()).or_default();
+                *count += 1;
+                sum.add(&growth);
+                logs.push((growth.new_bytes, growth.size.bytes(), log));
+                // Not all of a store of many logs is kept.
+                if logs.len() >= 2 * largest.max(1_000) {
+                    newest(&mut logs, largest);
+                }
+            };
+            this.settled().await?.each_growth(&prefix, since.0, add).await?;
+            newest(&mut logs, largest);
+            Ok((kinds, logs))
+        };
+        call(work, |py, (kinds, logs)| {
+            let kinds = kinds.into_iter().map(|(kind, (count, growth))| {
+                let (size, new) = (growth.size, (growth.new_commits, growth.new_bytes));
+                (kind, count, size.commits, size.bytes(), new.0, new.1)
+            });
+            let logs = logs.into_iter().map(|(new, bytes, log)| (log.as_str().to_owned(), bytes, new));
+            let shown = (kinds.collect::<Vec<_>>(), logs.collect::<Vec<_>>());
+            Ok(shown.into_pyobject(py)?.into_any().unbind())
+        })
+    }
+
     // Planners that wait, and what they did.
 
     fn save_pause(&self, py: Python<'_>, token: Name, json: Vec<u8>, ttl: Option<f64>) -> PyResult<Call> {
@@ -591,6 +626,12 @@ fn items(py: Python<'_>, events: Vec<icecore::RecordedEvent>) -> PyResult<Bound<
         (PyBytes::new(py, &data), kind, node)
     });
     PyList::new(py, events)
+}
+
+/// The first of these, by what is new of them, and all.
+fn newest(logs: &mut Vec<(u64, u64, LogId)>, count: usize) {
+    logs.sort_unstable_by(|a, b| b.cmp(a));
+    logs.truncate(count);
 }
 
 fn show_deleted(py: Python<'_>, deleted: Deleted) -> PyResult<Py<PyAny>> {

@@ -212,6 +212,30 @@ async def test_sessions_are_listed_and_the_idle_ones_expire(url: str) -> None:
             await store.list_sessions(limit=0)
 
 
+async def test_growth_says_what_there_is_and_what_is_new(url: str) -> None:
+    async with icecore.Store(url) as shared:
+        store, other = (StateStore(shared, tenant=unique("acme")) for _ in range(2))
+        empty = await store.growth()
+        assert (empty.kinds, empty.largest, empty.bytes, empty.new_bytes) == ([], [], 0, 0)
+        await fill(other, "s-1")
+        for session in ("s-1", "s-2"):
+            await fill(store, session)
+        await store.save_memory_state("large", {"text": [str(number) * 9 for number in range(10_000)]})
+
+        growth = await store.growth(timedelta(hours=1), largest=3)
+
+        kinds = {kind.kind: kind for kind in growth.kinds}
+        assert kinds["updates"].logs == 2 and kinds["trace"].logs == 4
+        assert growth.kinds[0].kind == "memory" and growth.bytes == sum(kind.bytes for kind in growth.kinds)
+        assert growth.largest[0].log == f"{store.tenant}/memory/large" and len(growth.largest) == 3
+        assert 10_000 < growth.largest[0].new_bytes <= growth.new_bytes <= growth.bytes
+        assert all(kind.new_commits == kind.commits for kind in growth.kinds)
+        later = await store.growth(0)
+        assert (later.bytes, later.new_bytes, later.largest[0].new_bytes) == (growth.bytes, 0, 0)
+        with pytest.raises(ValueError, match="negative"):
+            await store.growth(-1)
+
+
 async def listed(store: StateStore) -> list[KeptSession]:
     found: list[KeptSession] = []
     page = await store.list_sessions(limit=2)

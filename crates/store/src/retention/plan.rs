@@ -63,9 +63,9 @@ impl Log {
             })
             .await?;
             let mut through = head.boundary;
-            self.each_size(head.boundary.next(), head.version, |version, header, body| {
+            self.each_size(head.boundary.next(), head.version, |commit, header, body| {
                 if all > bytes {
-                    through = version;
+                    through = commit.version;
                 }
                 (all, passed) = (all.saturating_sub(header).saturating_sub(body), passed + 1);
             })

@@ -18,8 +18,11 @@ from ._extensions import (
     Capabilities,
     DeletedSession,
     ExpiredSessions,
+    GrownLog,
+    Growth,
     KeptSession,
     KeptSessionPage,
+    KindGrowth,
 )
 from ._flows import HistoryPage
 from ._planner import CheckedMemory, StateConflictError, VersionedState
@@ -35,9 +38,12 @@ __all__ = [
     "CheckedMemory",
     "DeletedSession",
     "ExpiredSessions",
+    "Growth",
+    "GrownLog",
     "HistoryPage",
     "KeptSession",
     "KeptSessionPage",
+    "KindGrowth",
     "StateConflictError",
     "StateStore",
     "UpdatePage",

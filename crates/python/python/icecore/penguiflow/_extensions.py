@@ -61,12 +61,46 @@ class ExpiredSessions(NamedTuple):
     """Sessions that stay, since only the hash of their id is stored."""
 
 
+class KindGrowth(NamedTuple):
+    """What all logs of a kind take."""
+
+    kind: str
+    """Such as ``updates``, ``memory``, ``artifacts``; also kinds of one's own."""
+    logs: int
+    commits: int
+    bytes: int
+    """Headers, bodies, snapshots and content, as they are handed to the storage system."""
+    new_commits: int
+    new_bytes: int
+    """Headers and bodies of commits since then."""
+
+
+class GrownLog(NamedTuple):
+    """A log of which much is new."""
+
+    log: str
+    bytes: int
+    new_bytes: int
+
+
+class Growth(NamedTuple):
+    """What the tenant's data take, and how they grow."""
+
+    since: datetime
+    kinds: list[KindGrowth]
+    """Largest first, by what is new."""
+    largest: list[GrownLog]
+    bytes: int
+    new_bytes: int
+
+
 EXTENSIONS: tuple[str, ...] = (
     "capabilities",
     "checked_memory",
     "delete_session",
     "discard_planner_state",
     "expire_sessions",
+    "growth",
     "list_sessions",
     "load_memory_state_with_etag",
     "page_history",
@@ -159,10 +193,7 @@ class Extensions(Base):
         Meant for an hourly job. If it is interrupted, call it again. What begins again between the look at a session
         and its turn, in the time that some fifty deletions take, goes too.
         """
-        since = idle if isinstance(idle, timedelta) else timedelta(seconds=idle)
-        if since < timedelta(0):
-            raise ValueError("idle is not negative")
-        before = datetime.now(UTC) - since
+        before = datetime.now(UTC) - _length(idle)
         sessions: list[str] = []
         held: list[str] = []
         commits = bytes = artifacts = artifact_bytes = unnamed = 0
@@ -190,3 +221,20 @@ class Extensions(Base):
             after = page.next
             if after is None:
                 return ExpiredSessions(sessions, commits, bytes, artifacts, artifact_bytes, held, unnamed)
+
+    async def growth(self, within: timedelta | float = 86_400.0, *, largest: int = 10) -> Growth:
+        """What the tenant's data take, by kind, and how much of it is of the last day, or other time, in seconds if it
+        is a number; with the logs that grew most. It reads all headers: for a report now and then, not for a request.
+        """
+        since = datetime.now(UTC) - _length(within)
+        kinds, logs = await wait(self._native.growth(since, largest))
+        grown = sorted((KindGrowth(*kind) for kind in kinds), key=lambda kind: (-kind.new_bytes, -kind.bytes))
+        sums = sum(kind.bytes for kind in grown), sum(kind.new_bytes for kind in grown)
+        return Growth(since, grown, [GrownLog(*log) for log in logs], *sums)
+
+
+def _length(given: timedelta | float) -> timedelta:
+    length = given if isinstance(given, timedelta) else timedelta(seconds=given)
+    if length < timedelta(0):
+        raise ValueError("a length of time is not negative")
+    return length
