@@ -13,6 +13,17 @@ pub struct Table {
 /// Of a key that moto does not look at.
 pub const AUTHORIZATION: &str = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=any";
 
+/// The headers of a request for this, by any client.
+pub fn headers(action: &str) -> [(&'static str, String); 4] {
+    [
+        ("Authorization", AUTHORIZATION.to_owned()),
+        // dynoxide wants to see one, and does not compare it with its clock.
+        ("X-Amz-Date", "20260101T000000Z".to_owned()),
+        ("X-Amz-Target", format!("DynamoDB_20120810.{action}")),
+        ("Content-Type", "application/x-amz-json-1.0".to_owned()),
+    ]
+}
+
 impl Table {
     /// Names one.
     #[expect(clippy::new_without_default, reason = "each is another")]
@@ -40,11 +51,8 @@ impl Table {
 impl Drop for Table {
     fn drop(&mut self) {
         let port = self.server.rsplit(':').next().and_then(|port| port.trim_end_matches('/').parse().ok());
-        let headers = [
-            ("Authorization", AUTHORIZATION),
-            ("X-Amz-Target", "DynamoDB_20120810.DeleteTable"),
-            ("Content-Type", "application/x-amz-json-1.0"),
-        ];
+        let headers = headers("DeleteTable");
+        let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
         let body = format!(r#"{{"TableName":"{}"}}"#, self.name);
         if let Some(port) = port {
             // The server may be gone, and its tables with it.

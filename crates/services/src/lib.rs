@@ -13,6 +13,7 @@ pub mod azurite;
 pub mod buckets;
 pub mod certificates;
 pub mod dynamodb;
+pub mod dynoxide;
 pub mod gcs;
 pub mod guard;
 pub mod http;

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
+use icecore_services::dynamodb::headers;
 use serde_json::{Value, json};
 
 /// What becomes of a request.
@@ -172,11 +173,10 @@ pub fn ask(url: &str, action: &str, request: Value) -> Value {
     let mut request = request;
     request["TableName"] = url.strip_prefix("dynamodb://").unwrap().split('?').next().unwrap().into();
     let (body, server) = (request.to_string(), server(url));
-    let signed = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=any";
-    let head = format!(
-        "POST / HTTP/1.1\r\nHost: {server}\r\nX-Amz-Target: DynamoDB_20120810.{action}\r\nContent-Type: application/x-amz-json-1.0\r\nAuthorization: {signed}\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
+    let headers: String =
+        headers(action).into_iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let head =
+        format!("POST / HTTP/1.1\r\nHost: {server}\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
     let answer = String::from_utf8(pass_on(&server, format!("{head}{body}").as_bytes())).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.contains(" 200 "), "{action}: {answer}");
