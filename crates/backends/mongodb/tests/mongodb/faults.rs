@@ -153,8 +153,9 @@ async fn logs_of_a_transaction_that_nobody_goes_on_with_are_free_again_in_second
     are_free_again(&database().url()).await;
 }
 
-/// Two stores at this URL, one of them slow.
+/// Two stores at this URL, one of them slow. The server would end a transaction after a minute.
 pub(crate) async fn are_free_again(url: &str) {
+    let url = &format!("{url}&timeout_ms=30000");
     let (proxy, through) = through_a_proxy(url);
     let (direct, store) = (store(url).await.unwrap(), Arc::new(store(&through).await.unwrap()));
     let logs = [log("s-1"), log("s-2"), log("s-3")];
