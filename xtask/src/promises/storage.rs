@@ -5,6 +5,8 @@ use crate::mutants::Promise;
 const WRITER: &str = "crates/backends/embedded/src/file/writer.rs";
 const SCAN: &str = "crates/backends/embedded/src/file/scan.rs";
 const RECOVERY: &str = "crates/backends/embedded/src/file/recovery.rs";
+const REMOTE: &str = "crates/backends/remote/src/lib.rs";
+const LOOKING: &str = "crates/backends/remote/src/looking.rs";
 const JUDGE: &str = "crates/log/src/judge.rs";
 const OBJECT_CREATE: &str = "crates/backends/object/src/create.rs";
 const OBJECT_MAKE: &str = "crates/backends/object/src/make.rs";
@@ -624,5 +626,23 @@ pub const STORAGE: &[Promise] = &[
         file: STORE_TRANSACT,
         find: "if self.round >= PATIENCE {",
         replace: "if self.round >= 1_000_000 {",
+    },
+    Promise {
+        promise: "Many that wait at a handle have one look together, and each is told of its own logs.",
+        package: "icecore-remote",
+        test: "many_that_wait_have_one_look_together_and_each_is_told_of_its_own",
+        broken: "each looks by itself",
+        file: REMOTE,
+        find: "self.remote.looks_together().then(",
+        replace: "false.then(",
+    },
+    Promise {
+        promise: "A system that is away, a caller that goes and a handle that is shut down leave nobody asleep who waits.",
+        package: "icecore-remote",
+        test: "a_system_that_is_away_a_caller_that_goes_and_a_handle_that_is_shut_leave_nobody_asleep",
+        broken: "nobody is told that the look failed",
+        file: LOOKING,
+        find: "Err(_) => seats.iter().for_each(|(_, woken)| woken.notify_one()),",
+        replace: "Err(_) => {}",
     },
 ];

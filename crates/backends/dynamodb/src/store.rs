@@ -122,6 +122,10 @@ impl Remote for DynamoDb {
         is_past(self, seen, deadline).await
     }
 
+    fn looks_together(&self) -> bool {
+        false
+    }
+
     fn may_be_past(&self, seen: &[(LogId, Version)]) -> bool {
         self.known.is_past(seen)
     }

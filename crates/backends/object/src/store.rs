@@ -212,6 +212,10 @@ impl Remote for Objects {
         Ok(past.await)
     }
 
+    fn looks_together(&self) -> bool {
+        false
+    }
+
     fn may_be_past(&self, seen: &[(LogId, Version)]) -> bool {
         self.known.is_past(seen)
     }

@@ -4,16 +4,18 @@
 
 mod examine;
 mod listening;
+mod looking;
 
 use std::fmt;
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::future::{Either, ready};
+use futures_util::future::{Either, ready, select};
 use futures_util::{StreamExt, stream};
 use icecore_log::backend::{BlobInfo, Depth, Examination};
 use icecore_log::{
@@ -25,11 +27,12 @@ use tokio::time::{Instant, timeout_at};
 
 pub use examine::examine_logs;
 use listening::Listening;
+use looking::{Looking, Seat, Seen};
 
 /// A time that no clock can hold is as good as this: a wait is only a hint.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How often a waiter looks by itself, at the most, where the system tells of what is created.
+/// How often those who wait are looked for where the system tells of what is created.
 const LOOK_WHEN_TOLD: Duration = Duration::from_secs(1);
 
 /// A system, as a [`Handle`] asks it. The methods are those of [`Backend`], each with the time by which it has to answer.
@@ -61,6 +64,10 @@ pub trait Remote: fmt::Debug + Send + Sync + 'static {
         logs: &[LogId],
         deadline: Instant,
     ) -> impl Future<Output = Result<Vec<Option<Head>>>> + Send;
+    /// Whether a look at many logs is one request, or few: then all who wait at a handle have their looks together.
+    fn looks_together(&self) -> bool {
+        true
+    }
     /// Whether one of the logs has a commit past the version.
     fn is_past(
         &self,
@@ -155,6 +162,7 @@ pub struct Handle<R> {
     /// Tells waiters of this handle what it created or heard of, and that it was shut down.
     changes: watch::Sender<u64>,
     listening: Listening,
+    looking: Looking,
 }
 
 /// What lets calls in, and waits until they are out.
@@ -182,6 +190,7 @@ impl<R: Remote> Handle<R> {
             doors: Arc::default(),
             changes: watch::Sender::new(0),
             listening: Listening::default(),
+            looking: Looking::default(),
         }
     }
 
@@ -218,8 +227,22 @@ impl<R: Remote> Handle<R> {
         Instant::now() + self.remote.timeout()
     }
 
+    /// Among those who wait at this handle; they are looked for more rarely while the system tells of what is created.
+    fn seat(&self, seen: &Seen) -> Seat {
+        let (listening, (pause, _)) = (self.listening.clone(), self.remote.looks());
+        let pause = move || if listening.is_up() { pause.max(LOOK_WHEN_TOLD) } else { pause };
+        self.looking.join(seen, &self.remote, &self.doors, pause)
+    }
+
     fn changed(&self) {
         self.changes.send_modify(|count| *count += 1);
+    }
+}
+
+/// One that is let go of without being shut down listens no more.
+impl<R> Drop for Handle<R> {
+    fn drop(&mut self) {
+        self.listening.end();
     }
 }
 
@@ -290,7 +313,7 @@ impl<R: Remote> Backend for Handle<R> {
     async fn wait(&self, seen: &[(LogId, Version)], timeout: Duration) -> Result<()> {
         let mut changes = self.changes.subscribe();
         let end = Instant::now() + timeout.min(WAIT_MAX);
-        let seen: Arc<[(LogId, Version)]> = seen.into();
+        let seen: Seen = seen.into();
         // Each look may cost a request for each log: they become rarer.
         let (first, last) = self.remote.looks();
         let mut pause = first.min(last);
@@ -311,14 +334,23 @@ impl<R: Remote> Backend for Handle<R> {
             if is_past?? || Instant::now() >= end {
                 return Ok(());
             }
-            // What comes first: the time to look for what others committed, or a commit to one of these logs that this handle knows of.
-            let next = end.min(Instant::now() + if is_told { pause.max(LOOK_WHEN_TOLD) } else { pause });
-            while timeout_at(next, changes.changed()).await.is_ok_and(|changed| changed.is_ok()) {
-                self.doors.check()?;
-                if self.remote.may_be_past(&seen) || self.listening.is_up() != is_told {
-                    break;
+            // What comes first: a look at what others committed, or a commit to one of these logs that this handle knows of.
+            let seat = self.remote.looks_together().then(|| self.seat(&seen));
+            let next = if seat.is_some() { end } else { end.min(Instant::now() + pause) };
+            let looked = async {
+                match &seat {
+                    Some(seat) => seat.woken().await,
+                    None => std::future::pending().await,
                 }
-            }
+            };
+            let known = async {
+                while changes.changed().await.is_ok() && self.doors.check().is_ok() {
+                    if self.remote.may_be_past(&seen) || self.listening.is_up() != is_told {
+                        break;
+                    }
+                }
+            };
+            let _ = timeout_at(next, select(pin!(looked), pin!(known))).await;
             pause = (pause * 2).min(last);
         }
     }

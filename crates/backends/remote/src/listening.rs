@@ -13,11 +13,11 @@ use crate::Remote;
 /// How long after a try the next may begin; and how often it is asked whether anybody waits.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Whether somebody listens.
-#[derive(Debug, Default)]
+/// Whether somebody listens; the same for all clones.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Listening {
     is_up: Arc<AtomicBool>,
-    task: Mutex<Option<(Instant, AbortHandle)>>,
+    task: Arc<Mutex<Option<(Instant, AbortHandle)>>>,
 }
 
 impl Listening {
@@ -32,22 +32,18 @@ impl Listening {
         if task.as_ref().is_some_and(|(begun, task)| !task.is_finished() || begun.elapsed() < PATIENCE) {
             return;
         }
-        let (remote, changes, is_up) = (Arc::clone(remote), changes.clone(), Arc::clone(&self.is_up));
+        let (remote, ear) =
+            (Arc::clone(remote), Ear { is_up: Arc::clone(&self.is_up), changes: changes.clone() });
         let listen = async move {
-            let tell = |is_told: bool| {
-                is_up.store(is_told, Ordering::Release);
-                changes.send_modify(|count| *count += 1);
-            };
             tokio::select! {
-                () = remote.listen(|| tell(true)) => {}
-                () = nobody_waits(&changes) => {}
+                () = remote.listen(|| ear.tell(true)) => {}
+                () = nobody_waits(&ear.changes) => {}
             }
-            tell(false);
         };
         *task = Some((Instant::now(), tokio::spawn(listen).abort_handle()));
     }
 
-    /// Ends it: the handle is shut down.
+    /// Ends it: the handle is shut down, or let go of.
     pub fn end(&self) {
         if let Some((_, task)) = self.task.lock().unwrap_or_else(PoisonError::into_inner).take() {
             task.abort();
@@ -55,10 +51,22 @@ impl Listening {
     }
 }
 
-/// A handle that is let go of without being shut down listens no more.
-impl Drop for Listening {
+/// What the task that listens has; when it ends, however that is, nobody relies on it any more.
+struct Ear {
+    is_up: Arc<AtomicBool>,
+    changes: watch::Sender<u64>,
+}
+
+impl Ear {
+    fn tell(&self, is_up: bool) {
+        self.is_up.store(is_up, Ordering::Release);
+        self.changes.send_modify(|count| *count += 1);
+    }
+}
+
+impl Drop for Ear {
     fn drop(&mut self) {
-        self.end();
+        self.tell(false);
     }
 }
 
