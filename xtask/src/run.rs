@@ -122,9 +122,11 @@ pub fn count_into(command: &mut Command, shown_in: &mut impl Write) -> Outcome<C
 /// What a line of a runner's summary says: nextest's `Summary`, cargo test's `test result`, or the last one of pytest.
 fn counted(line: &str) -> Counts {
     let line = without_colours(line);
+    // Nextest shows, further in, what a test printed of itself.
+    let is_cargo = line.starts_with("test result:");
     let line = line.trim().trim_matches('=').trim();
     let is_nextest = line.starts_with("Summary [");
-    if !is_nextest && !is_of_pytest(line) && !line.starts_with("test result:") {
+    if !is_nextest && !is_of_pytest(line) && !is_cargo {
         return Counts::default();
     }
     let words: Vec<&str> = line.split([' ', ',', ';', '.']).filter(|word| !word.is_empty()).collect();
@@ -183,6 +185,7 @@ mod tests {
         assert_eq!(counted(nextest), Counts { passed: 29, failed: 3 });
         assert_eq!(counted(cargo), Counts { passed: 3, failed: 1 });
         assert_eq!(counted("12 passed, 1 failed"), Counts::default());
+        assert_eq!(counted(&format!("    {cargo}")), Counts::default());
     }
 
     #[test]
