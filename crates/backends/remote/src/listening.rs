@@ -66,7 +66,10 @@ impl Ear {
 
 impl Drop for Ear {
     fn drop(&mut self) {
-        self.tell(false);
+        // Where nobody was told anything, nobody need look.
+        if self.is_up.load(Ordering::Acquire) {
+            self.tell(false);
+        }
     }
 }
 

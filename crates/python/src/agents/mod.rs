@@ -501,7 +501,7 @@ impl NativeAgents {
                 sum.add(&growth);
                 logs.push((growth.new_bytes, growth.size.bytes(), log));
                 // Not all of a store of many logs is kept.
-                if logs.len() >= 2 * largest.max(1_000) {
+                if logs.len() >= largest.max(1_000).saturating_mul(2) {
                     newest(&mut logs, largest);
                 }
             };
