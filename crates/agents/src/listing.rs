@@ -8,11 +8,14 @@ use icecore_log::{Cursor, Error, ErrorKind, Head, Header, LogId, LogPrefix, Resu
 use icecore_store::Store;
 
 use crate::artifacts::Artifacts;
+use crate::deletion::BY_SESSION;
 use crate::names::{self, Kind, Tenant};
 
 /// What is by session: a session is listed by the first of these that it ever had.
-const KINDS: [Kind; 6] =
-    [Kind::Updates, Kind::Steering, Kind::Tasks, Kind::Traces, Kind::Conversation, Kind::Artifacts];
+const KINDS: [Kind; 6] = {
+    let [updates, steering, tasks, traces, conversation] = BY_SESSION;
+    [updates, steering, tasks, traces, conversation, Kind::Artifacts]
+};
 /// The most sessions of a page.
 const LIMIT_MAX: usize = 1_000;
 /// So many pages of names may have no session that is left or new, before a page without any is given.
@@ -40,7 +43,7 @@ pub struct Listed {
 impl Listed {
     /// The session's id; `None` if it is too long or no text, so that only its hash is stored.
     pub fn id(&self) -> Option<&str> {
-        (!self.key.starts_with('~')).then_some(&self.key)
+        (!names::is_hashed(&self.key)).then_some(&self.key)
     }
 }
 

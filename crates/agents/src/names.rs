@@ -117,7 +117,7 @@ impl Tenant {
 /// It cannot be if it is empty, no UTF-8, begins with `~`, or is longer than [`KEY_BYTES_MAX`] when escaped.
 pub fn key(id: &[u8]) -> String {
     match std::str::from_utf8(id) {
-        Ok(text) if !text.is_empty() && !text.starts_with('~') && escaped_len(id) <= KEY_BYTES_MAX => {
+        Ok(text) if !text.is_empty() && !is_hashed(text) && escaped_len(id) <= KEY_BYTES_MAX => {
             text.to_owned()
         }
         _ => hashed(id),
@@ -134,6 +134,11 @@ pub fn joined(ids: &[Option<&[u8]>]) -> String {
 /// What stands for an id that cannot be a key itself.
 pub fn hashed(bytes: &[u8]) -> String {
     format!("~{}", Hash::of(bytes))
+}
+
+/// Whether it is what [`hashed`] gave: the id itself is not stored.
+pub(crate) fn is_hashed(key: &str) -> bool {
+    key.starts_with('~')
 }
 
 /// As `LogId` escapes it: `=XX` for all but these.

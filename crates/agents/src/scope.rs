@@ -172,7 +172,7 @@ pub(crate) fn check(doing: &'static str, id: &str, advice: &str) -> Result<()> {
 /// An id within a log's key: itself, or `~` and its SHA-256 if it could be taken for something else, or is long.
 fn standing(id: &str) -> String {
     let is_plain =
-        !id.starts_with('~') && !id.contains('/') && names::escaped_len(id.as_bytes()) <= STANDING_BYTES_MAX;
+        !names::is_hashed(id) && !id.contains('/') && names::escaped_len(id.as_bytes()) <= STANDING_BYTES_MAX;
     if is_plain { id.to_owned() } else { names::hashed(id.as_bytes()) }
 }
 

@@ -1,7 +1,7 @@
 //! Tables of a test's own in the server for DynamoDB that a whole run shares, which is moto: see [`crate::moto`].
 
-use crate::http::exchange;
-use crate::{buckets, url};
+use crate::http::{Answer, exchange};
+use crate::{Result, buckets, url};
 
 /// A table that nobody else has. It is made when a store is opened in it, and deleted at the end: the server keeps everything in memory.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub struct Table {
 }
 
 /// Of a key that moto does not look at.
-pub const AUTHORIZATION: &str = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=any";
+const AUTHORIZATION: &str = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=any";
 
 /// The headers of a request for this, by any client.
 pub fn headers(action: &str) -> [(&'static str, String); 4] {
@@ -22,6 +22,16 @@ pub fn headers(action: &str) -> [(&'static str, String); 4] {
         ("X-Amz-Target", format!("DynamoDB_20120810.{action}")),
         ("Content-Type", "application/x-amz-json-1.0".to_owned()),
     ]
+}
+
+/// Asks the server at this port.
+///
+/// # Errors
+/// If there is no answer.
+pub(crate) fn send(port: u16, action: &str, body: &[u8]) -> Result<Answer> {
+    let headers = headers(action);
+    let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+    exchange(port, "POST", "/", &headers, body)
 }
 
 impl Table {
@@ -51,12 +61,10 @@ impl Table {
 impl Drop for Table {
     fn drop(&mut self) {
         let port = self.server.rsplit(':').next().and_then(|port| port.trim_end_matches('/').parse().ok());
-        let headers = headers("DeleteTable");
-        let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
         let body = format!(r#"{{"TableName":"{}"}}"#, self.name);
         if let Some(port) = port {
             // The server may be gone, and its tables with it.
-            let _ = exchange(port, "POST", "/", &headers, body.as_bytes());
+            let _ = send(port, "DeleteTable", body.as_bytes());
         }
     }
 }

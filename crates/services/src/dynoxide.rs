@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::Result;
-use crate::dynamodb::headers;
-use crate::http::{Started, exchange, find, said};
+use crate::dynamodb::send;
+use crate::http::{Started, find, said};
 
 /// How it is installed.
 pub const INSTALL: &str = "cargo install dynoxide-rs --version 3.2.0 --locked --root target/tools";
@@ -41,9 +41,7 @@ impl Server {
     pub fn start() -> Result<Self> {
         let arguments =
             |port: u16| ["--host", "127.0.0.1", "--port", &port.to_string()].map(str::to_owned).to_vec();
-        let headers = headers("ListTables");
-        let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
-        let is_ready = |port| exchange(port, "POST", "/", &headers, b"{}");
+        let is_ready = |port| send(port, "ListTables", b"{}");
         Ok(Self { started: Started::new(&installed()?, arguments, is_ready)? })
     }
 

@@ -112,7 +112,7 @@ pub const AGENTS: &[Promise] = &[
         test: "any_two_ids_have_two_logs",
         broken: "an id may look like what stands for another",
         file: "crates/agents/src/names.rs",
-        find: " && !text.starts_with('~')",
+        find: " && !is_hashed(text)",
         replace: "",
     },
     Promise {

@@ -15,7 +15,7 @@ pub const OF_SESSIONS: &[Promise] = &[
         test: "no_two_sessions_share_a_log_or_the_beginning_of_its_name",
         broken: "a slash in an id stands as it is",
         file: SCOPE,
-        find: "!id.starts_with('~') && !id.contains('/')",
+        find: "!names::is_hashed(id) && !id.contains('/')",
         replace: "!id.starts_with('~')",
     },
     Promise {

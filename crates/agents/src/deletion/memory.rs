@@ -1,6 +1,8 @@
 //! Whose memory it is. A runtime joins ids to keys with `:` and does not escape them: so one key may be of several sessions, and only what
 //! can be of one alone is taken for its own.
 
+use crate::names;
+
 /// How the keys of a session's values begin; those of its conversation are `TENANT:USER:SESSION`.
 const VALUES: [&str; 2] = ["kv", "v1"];
 
@@ -16,7 +18,7 @@ pub(super) enum Whose {
 }
 
 pub(super) fn whose(key: &str, session: &[u8]) -> Whose {
-    if key.starts_with('~') {
+    if names::is_hashed(key) {
         return Whose::Hashed;
     }
     // What is no text stands in no key.

@@ -23,8 +23,9 @@ use crate::memory::KEY;
 use crate::names::{Kind, Tenant};
 use memory::Whose;
 
-/// What is by session, in the order in which it goes.
-const BY_SESSION: [Kind; 5] = [Kind::Updates, Kind::Steering, Kind::Tasks, Kind::Traces, Kind::Conversation];
+/// What is by session, beside artifacts, in the order in which it goes.
+pub(crate) const BY_SESSION: [Kind; 5] =
+    [Kind::Updates, Kind::Steering, Kind::Tasks, Kind::Traces, Kind::Conversation];
 /// What is by trace, in the order in which it goes: the last two say who else has the trace.
 const BY_TRACE: [Kind; 5] = [Kind::Trace, Kind::Planner, Kind::Flow, Kind::Binding, Kind::Trajectory];
 /// So many names are looked at together.

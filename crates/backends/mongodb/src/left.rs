@@ -10,6 +10,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
+use mongodb::Database;
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, Document, doc};
 use mongodb::error::Error;
@@ -27,13 +28,14 @@ type Idle = BTreeMap<Vec<u8>, (i64, i64)>;
 pub(crate) async fn end(inner: &MongoDb) -> Infallible {
     sleep(PATIENCE).await;
     let _alone = inner.ending.lock().await;
+    let admin = inner.place.client.database("admin");
     let mut before = Idle::new();
     // A server that does not let us look, or end them, ends them itself, in its time.
-    while let Ok(idle) = look(inner).await {
+    while let Ok(idle) = look(&admin, inner.settings.app_name()).await {
         let left = idle.iter().filter(|(session, done)| before.get(*session) == Some(done));
         let left: Vec<Document> = left.map(|(session, _)| named(session)).collect();
         // Without any, all sessions of the user would be ended.
-        if !left.is_empty() && admin(inner, doc! {"killSessions": left}).await.is_err() {
+        if !left.is_empty() && admin.run_command(doc! {"killSessions": left}).await.is_err() {
             break;
         }
         before = idle;
@@ -43,17 +45,16 @@ pub(crate) async fn end(inner: &MongoDb) -> Infallible {
 }
 
 /// Transactions of our own user's and of this name, in which something is written, and nothing is at work.
-async fn look(inner: &MongoDb) -> Result<Idle, Error> {
+async fn look(admin: &Database, app_name: &str) -> Result<Idle, Error> {
     let of_ours = doc! {
         "type": "idleSession",
-        "appName": inner.settings.app_name(),
+        "appName": app_name,
         "transaction.parameters.autocommit": false,
         // One that only looked holds nobody up.
         "locks.Global": "w",
     };
     let stages = [doc! {"$currentOp": {"idleSessions": true}}, doc! {"$match": of_ours}];
-    let found = inner.place.client.database("admin").aggregate(stages).await?;
-    let found: Vec<Document> = found.try_collect().await?;
+    let found: Vec<Document> = admin.aggregate(stages).await?.try_collect().await?;
     Ok(found.iter().filter_map(idle).collect())
 }
 
@@ -66,8 +67,4 @@ fn idle(found: &Document) -> Option<(Vec<u8>, (i64, i64))> {
 
 fn named(session: &[u8]) -> Document {
     doc! {"id": Binary { subtype: BinarySubtype::Uuid, bytes: session.to_vec() }}
-}
-
-async fn admin(inner: &MongoDb, command: Document) -> Result<(), Error> {
-    inner.place.client.database("admin").run_command(command).await.map(drop)
 }

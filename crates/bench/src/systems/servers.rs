@@ -147,13 +147,10 @@ impl Client for Dynamodb {
                 },
                 "ConditionExpression": "attribute_not_exists(pk)",
             });
-            let request = self
-                .http
-                .post(&self.address)
-                .header("Authorization", dynamodb::AUTHORIZATION)
-                .header("X-Amz-Target", "DynamoDB_20120810.PutItem")
-                .header("Content-Type", "application/x-amz-json-1.0")
-                .body(item.to_string());
+            let request = self.http.post(&self.address).body(item.to_string());
+            let request = dynamodb::headers("PutItem")
+                .into_iter()
+                .fold(request, |request, (name, value)| request.header(name, value));
             async move { request.send().await?.error_for_status() }
         });
         try_join_all(puts).await.map_err(failed)?;
