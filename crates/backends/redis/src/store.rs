@@ -211,7 +211,7 @@ impl Remote for Redis {
             many_writers: true,
             read_only: self.access == Access::ReadOnly,
             commit_bytes_max: COMMIT_BYTES_MAX,
-            creates_in_flight: 4,
+            creates_in_flight: 2,
         }
     }
 
