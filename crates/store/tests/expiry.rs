@@ -405,6 +405,21 @@ async fn a_log_that_has_expired_is_gone_and_begins_anew_if_it_is_used_before_it_
     }
 }
 
+/// It used to be taken for one into nothing, as what expired with the log is.
+#[tokio::test]
+async fn in_a_log_that_has_expired_a_merge_into_what_its_own_transaction_puts_is_judged_as_anywhere() {
+    let world = World::new();
+    let log = world.store().log(id());
+    log.expire_log(sliding(10)).await.unwrap();
+    world.pass(10);
+    let put = Changes::new().put("k", json("1"));
+    let append = Merge::append(&["x"]).unwrap();
+    let refused = log.transact(|_| Ok(put.clone().merge("k", append.clone()))).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.fact("failed")), (ErrorKind::Conflict, Some("k append")));
+    log.transact(|_| Ok(put.clone().merge("k", Merge::add(&1)?))).await.unwrap();
+    assert_eq!(&log.document("k").await.unwrap().unwrap().json[..], b"2");
+}
+
 #[tokio::test]
 async fn maintenance_removes_what_is_due_ends_logs_that_are_and_forgets_the_notes() {
     let world = World::new();

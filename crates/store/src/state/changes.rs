@@ -148,6 +148,7 @@ pub(crate) fn check_merges(log: &LogId, changes: &Changes, state: &State) -> Res
         content.for_each(|content| after.take_in(Record { key: (&**key).into(), content }));
     }
     let at = state.judged().map_or(Timestamp(0), |judged| judged.at);
+    after.life.use_at(at, state.version);
     let mut error: Option<Error> = None;
     let own = changes.events.iter().filter_map(DocumentEvent::of);
     for change in own.filter(|change| keys.contains(change.key())) {

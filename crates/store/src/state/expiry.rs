@@ -185,15 +185,19 @@ impl Life {
 
     /// Before the changes of a commit: if the log has expired by then, it begins anew. `last` is the version before.
     pub fn begin(&mut self, last: Version, header: &Header, entries: &[Entry]) {
-        if self.expiry.is_none() || !entries.iter().any(is_use) {
-            return;
+        if entries.iter().any(is_use) {
+            self.use_at(header.at, last);
         }
-        if self.due().is_some_and(|due| due <= header.at) {
+    }
+
+    /// The log is used behind this version.
+    pub fn use_at(&mut self, at: Timestamp, last: Version) {
+        if self.due().is_some_and(|due| due <= at) {
             self.floor = last;
             // A time that has come says nothing of what comes behind it.
             self.expiry = self.expiry.filter(|expiry| matches!(expiry, Expiry::Sliding(_)));
         }
-        self.used = if self.expiry.is_some() { header.at } else { Timestamp::default() };
+        self.used = if self.expiry.is_some() { at } else { Timestamp::default() };
     }
 
     /// Behind the changes of a commit: what it says of the log itself.

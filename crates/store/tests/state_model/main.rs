@@ -10,7 +10,6 @@ mod fairness;
 mod hostile;
 mod model;
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Range;
 use std::pin::{Pin, pin};
@@ -24,17 +23,16 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use icecore_embedded::Memory;
-use icecore_layers::{Fate, Fault};
 use icecore_log::backend::{BlobInfo, Depth, Examination};
 use icecore_log::codec::SealedEntry;
 use icecore_log::{
-    Backend, BlobId, Capabilities, Created, Cursor, Entry, EntryHeader, EntryId, Error, ErrorKind, Event,
-    Flags, Head, Header, LogId, LogPage, LogPrefix, Mode, Page, PageLimit, Result, Run, StoredCommit, Swept,
+    Backend, BlobId, Capabilities, Created, Cursor, Entry, EntryHeader, EntryId, ErrorKind, Event, Flags,
+    Head, Header, LogId, LogPage, LogPrefix, Mode, Page, PageLimit, Result, Run, StoredCommit, Swept,
     Timestamp, Version,
 };
-use icecore_store::retention::{Keep, Trim};
-use icecore_store::state::{At, Changed, Changes, Condition, Json, Merge, State};
+use icecore_store::state::{At, Changes, Condition, Json, State};
 use icecore_store::{Log, Settings, Store};
+use model::{generated, of, rounds};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -43,10 +41,6 @@ use support::*;
 
 fn text(text: &str) -> Json {
     Json::text(text.to_owned()).unwrap()
-}
-
-fn of(value: &Value) -> Json {
-    Json::of(value).unwrap()
 }
 
 /// Adds one to a number; the number.
@@ -59,7 +53,17 @@ async fn counted(log: &Log) -> u64 {
     log.document("count").await.unwrap().map_or(0, |document| document.read().unwrap())
 }
 
-// The model.
+#[tokio::test]
+async fn generated_sequences_over_two_stores_answer_as_the_model_does() {
+    generated(rounds(120), false, async || (Arc::new(Memory::default()) as Arc<dyn Backend>, ())).await;
+}
+
+#[tokio::test]
+async fn generated_sequences_with_lost_answers_apply_each_change_once() {
+    generated(rounds(30), true, async || (Arc::new(Memory::default()) as Arc<dyn Backend>, ())).await;
+}
+
+// A backend that is slow, or shows something else than there is.
 
 #[derive(Debug, Default)]
 struct Bent {

@@ -13,6 +13,21 @@ struct Sequence {
     ids: usize,
     unknown: usize,
     refused: usize,
+    removed: usize,
+}
+
+/// What sequences have come by.
+#[derive(Debug, Default)]
+struct Told {
+    unknown: usize,
+    refused: usize,
+    /// Changes that did nothing.
+    in_vain: usize,
+    /// Logs that were trimmed.
+    trimmed: usize,
+    /// Documents that were due, and those that maintenance removed.
+    due: usize,
+    removed: usize,
 }
 
 /// What a conflict names, and what was found.
@@ -22,11 +37,9 @@ fn failed(error: &Error) -> Vec<String> {
     facts.map(|(_, value)| value.to_owned()).collect()
 }
 
-const NOW: i64 = 1_000;
-
 impl Sequence {
-    fn new(is_faulty: bool, state_bytes_max: u64) -> Self {
-        let (backend, clock) = (faulty(), Arc::new(ManualClock::default()));
+    fn new(backend: Arc<dyn Backend>, is_faulty: bool, state_bytes_max: u64) -> Self {
+        let (backend, clock) = (Arc::new(Fault::new(backend)), Arc::new(ManualClock::default()));
         clock.set(NOW);
         let build = || {
             let mut settings = Settings::default();
@@ -51,6 +64,7 @@ impl Sequence {
             ids: 0,
             unknown: 0,
             refused: 0,
+            removed: 0,
         }
     }
 
@@ -92,7 +106,7 @@ impl Sequence {
     async fn check_head(&mut self, store: usize) {
         let state = self.try_until_told(store, async |log| log.state().await).await.0.unwrap();
         let what = self.what.clone();
-        self.model.check(self.model.moments.len() - 1, &state, &what);
+        self.model.check(self.model.moments.len() - 1, self.model.now, &state, &what);
     }
 
     async fn step(&mut self, step: &Step) {
@@ -110,14 +124,25 @@ impl Sequence {
                     Change::Patch(key, value) => log.patch(KEYS[*key], of(value)).await,
                     Change::Delete(key) => log.delete(KEYS[*key]).await,
                     Change::Merge(key, merged) => log.merge(KEYS[*key], merged.merge()).await,
+                    Change::Expire(key, expiry) => log.expire(KEYS[*key], *expiry).await.map(Option::unwrap),
+                    Change::Touch(key) => log.touch(KEYS[*key]).await.map(Option::unwrap),
+                    Change::ExpireLog(expiry) => log.expire_log(*expiry).await,
+                };
+                let must_exist = match change {
+                    Change::Expire(key, _) | Change::Touch(key) => {
+                        self.model.failing(&[Condition::Exists(KEYS[*key].to_owned())])
+                    }
+                    _ => Vec::new(),
                 };
                 if let Err(error) = &receipt {
                     let in_vain = self.model.in_vain(std::slice::from_ref(change));
                     self.refused += 1;
-                    assert_eq!(failed(error), in_vain, "{what}");
-                    assert!(!in_vain.is_empty(), "{what}");
+                    let refused = if must_exist.is_empty() { in_vain } else { must_exist };
+                    assert_eq!(failed(error), refused, "{what}");
+                    assert!(!refused.is_empty(), "{what}");
                     return;
                 }
+                assert_eq!(must_exist, Vec::<String>::new(), "{what}");
                 self.model.apply(&made(std::slice::from_ref(change)));
                 assert_eq!(receipt.unwrap().version.0, self.model.head(), "{what}");
             }
@@ -140,7 +165,9 @@ impl Sequence {
             Op::StateAt(when) => {
                 let (at, wanted) = self.model.at(*when);
                 match (self.state(store, at).await, wanted) {
-                    (Ok(state), Some(version)) => self.model.check(version, &state, &what),
+                    (Ok(state), Some(version)) => {
+                        self.model.check(version, self.model.seen_as_of(at, version), &state, &what);
+                    }
                     (Err(error), None) => {
                         assert_eq!(error.kind(), ErrorKind::NotFound, "{what}");
                         let (head, boundary) = (self.model.head(), self.model.boundary);
@@ -164,8 +191,11 @@ impl Sequence {
                     after = Some(last.clone());
                     keys.extend(page);
                 }
-                let wanted = self.model.last().docs.keys().filter(|key| key.starts_with(prefix));
-                assert!(keys.iter().eq(wanted), "{what}: {keys:?}");
+                let wanted = self.model.last().seen(self.model.now);
+                assert!(
+                    keys.iter().eq(wanted.keys().filter(|key| key.starts_with(prefix))),
+                    "{what}: {keys:?}"
+                );
             }
             Op::Diff(from, to) => self.diff(store, *from, *to).await,
             Op::Rollback(when) => self.rollback(store, *when).await,
@@ -208,6 +238,7 @@ impl Sequence {
                 }
                 self.check_base(store, told.map(|trimmed| trimmed.through)).await;
             }
+            Op::Maintain(minutes) => self.maintain(store, *minutes).await,
             Op::Land => drop(self.backend.land().await),
         }
         self.check_head(store).await;
@@ -229,6 +260,36 @@ impl Sequence {
         assert!(self.model.boundary <= head.boundary.0, "{what}");
         self.model.boundary = head.boundary.0;
         assert!(self.model.is_known(head.version.0), "{what}: there is no base behind what was trimmed");
+    }
+
+    /// What is due may be removed, all of it and nothing else; and is, if it has long been. A log that is due itself would be ended, of which the
+    /// model knows nothing.
+    async fn maintain(&mut self, store: usize, minutes: i64) {
+        let what = self.what.clone();
+        self.model.now += minutes * MINUTE;
+        self.clock.set(self.model.now);
+        let Life { expiry, used, .. } = self.model.last().life;
+        if self.is_faulty || self.model.head() == 0 || !lasts(expiry, used, self.model.now) {
+            return;
+        }
+        let pace = Pace { every: Duration::from_nanos(1), logs_per_second: u32::MAX };
+        let done = self.stores[store].maintain_once(pace, |_| ()).await.unwrap();
+        assert!(done.as_ref().is_none_or(|done| done.first_error.is_none()), "{what}");
+        let head = self.log(store).head().await.unwrap().unwrap().version.0;
+        let (now, last) = (self.model.now, self.model.last());
+        if head == self.model.head() {
+            // A note is of ten minutes, and as old before it is taken for true.
+            let long = now - 20 * MINUTE;
+            let is_late = |doc: &Doc| doc.at <= long && !lasts(doc.expiry, doc.at, long);
+            assert!(done.is_none() || !last.docs.values().any(is_late), "{what}: {last:?}");
+            return;
+        }
+        let gone: Vec<_> = last.docs.iter().filter(|(_, doc)| !last.has(doc, now)).collect();
+        let deletes: Vec<_> = gone.into_iter().map(|(key, _)| Done::new(key, "delete", None, None)).collect();
+        assert!(!deletes.is_empty(), "{what}");
+        self.removed += deletes.len();
+        self.model.commit(&deletes, false);
+        assert_eq!(head, self.model.head(), "{what}");
     }
 
     fn check_history(&self, key: &str, found: Vec<Changed>) {
@@ -314,6 +375,36 @@ impl Sequence {
         }
     }
 
+    /// Everything once more, from both stores.
+    async fn end(mut self, all: &mut Told) {
+        self.is_faulty = true;
+        self.backend.land().await;
+        for store in 0..2 {
+            self.check_head(store).await;
+            for version in 0..self.model.moments.len() {
+                let at = At::Version(Version(version as u64));
+                let state = self.state(store, at).await;
+                if self.model.is_known(version as u64) {
+                    let seen_as_of = self.model.seen_as_of(at, version);
+                    self.model.check(version, seen_as_of, &state.unwrap(), &self.what);
+                } else {
+                    assert_eq!(state.unwrap_err().kind(), ErrorKind::NotFound, "{}", self.what);
+                }
+            }
+        }
+        self.backend.refuse_reads(0);
+        let verified = self.stores[0].verify(&LogPrefix::all(), |_| ()).await.unwrap();
+        assert!(verified.damage.is_empty(), "{}", self.what);
+        all.unknown += self.unknown;
+        all.refused += self.refused;
+        all.removed += self.removed;
+        all.trimmed += usize::from(self.model.boundary > 0);
+        all.in_vain += self.model.told.iter().filter(|(.., is_done)| !is_done).count();
+        let last = self.model.last();
+        all.due += last.docs.len() - last.seen(self.model.now).len();
+        self.stores[0].shut_down().await.unwrap();
+    }
+
     async fn diff(&mut self, store: usize, from: When, to: When) {
         let what = self.what.clone();
         let ((at_from, from), (at_to, to)) = (self.model.at(from), self.model.at(to));
@@ -324,25 +415,26 @@ impl Sequence {
         };
         let diff = told.unwrap();
         assert_eq!((diff.from.0 as usize, diff.to.0 as usize), (from, to), "{what}");
-        let [from, to] = [from, to].map(|version| &self.model.moments[version].docs);
-        let keys: std::collections::BTreeSet<_> = from.keys().chain(to.keys()).collect();
-        let value = |docs: &BTreeMap<String, Doc>, key: &str| docs.get(key).map(|doc| doc.value.clone());
+        let [from, to] = [(from, at_from), (to, at_to)]
+            .map(|(version, at)| self.model.moments[version].seen(self.model.seen_as_of(at, version)));
+        let keys: BTreeSet<_> = from.keys().chain(to.keys()).collect();
+        let value = |docs: &BTreeMap<&str, &Doc>, key: &str| docs.get(key).map(|doc| doc.value.clone());
         let wanted: Vec<_> = keys
             .into_iter()
-            .map(|key| (key.clone(), value(from, key), value(to, key)))
+            .map(|key| ((*key).to_owned(), value(&from, key), value(&to, key)))
             .filter(|(_, from, to)| from != to)
             .collect();
         let found: Vec<_> =
             diff.differences.iter().map(|one| (one.key.clone(), one.from.clone(), one.to.clone())).collect();
         assert_eq!(found, wanted, "{what}");
-        let object = |docs: &BTreeMap<String, Doc>| {
-            Value::Object(docs.iter().map(|(key, doc)| (key.clone(), doc.value.clone())).collect())
+        let object = |docs: &BTreeMap<&str, &Doc>| {
+            Value::Object(docs.iter().map(|(key, doc)| ((*key).to_owned(), doc.value.clone())).collect())
         };
-        let mut patched = object(from);
+        let mut patched = object(&from);
         for operation in diff.json_patch().as_array().unwrap() {
             apply_json_patch(&mut patched, operation);
         }
-        assert_eq!(patched, object(to), "{what}: {}", diff.json_patch());
+        assert_eq!(patched, object(&to), "{what}: {}", diff.json_patch());
     }
 
     async fn rollback(&mut self, store: usize, when: When) {
@@ -353,14 +445,26 @@ impl Sequence {
             assert_eq!(told.unwrap_err().kind(), ErrorKind::NotFound, "{what}");
             return;
         };
-        // What says the same in other words stays as it is.
-        let (wanted, now) = (&self.model.moments[version].docs, &self.model.last().docs);
-        let puts = wanted
-            .iter()
-            .filter(|(key, doc)| now.get(*key).is_none_or(|now| now.value != doc.value))
-            .map(|(key, doc)| Done::new(key, "put", Some(doc.value.clone()), doc.json.clone()));
-        let deletes = now.keys().filter(|key| !wanted.contains_key(*key));
-        let changes: Vec<_> = puts.chain(deletes.map(|key| Done::new(key, "delete", None, None))).collect();
+        let wanted = self.model.moments[version].seen(self.model.seen_as_of(at, version));
+        let now = self.model.last().seen(self.model.next_at());
+        // What was due by a time since then stays gone; and what says the same in other words stays as it is.
+        let is_over = |doc: &Doc| self.model.is_over(doc);
+        let mut changes = Vec::new();
+        for key in wanted.keys().chain(now.keys()).collect::<BTreeSet<_>>() {
+            let (wanted, now) = (wanted.get(key), now.get(key));
+            let is_same = wanted.map(|doc| &doc.value) == now.map(|doc| &doc.value);
+            match wanted.filter(|doc| !is_over(doc)) {
+                _ if is_same => {}
+                Some(doc) => changes.push(Done::new(key, "put", Some(doc.value.clone()), doc.json.clone())),
+                None if now.is_some() => changes.push(Done::new(key, "delete", None, None)),
+                None => {}
+            }
+        }
+        for (key, doc) in wanted.iter().filter(|(_, doc)| !is_over(doc)) {
+            if now.get(key).and_then(|now| now.expiry) != doc.expiry {
+                changes.push(Done::expire(key, doc.expiry));
+            }
+        }
         let receipt = told.unwrap();
         assert!(was_unknown || receipt.is_none() == changes.is_empty(), "{what}: {receipt:?}");
         if !changes.is_empty() {
@@ -389,19 +493,20 @@ impl Sequence {
             self.try_until_told(store, async |_| clone.log(fork.clone()).state().await).await.0.unwrap();
         assert_eq!(state.version, Version(1), "{what}");
         let found =
-            state.documents("").map(|(key, doc)| (key.to_owned(), doc.value().unwrap(), doc.version.0));
-        let wanted = &self.model.moments[version].docs;
-        let wanted = wanted.iter().map(|(key, doc)| (key.clone(), doc.value.clone(), 1));
-        assert!(found.eq(wanted), "{what}");
+            state.documents("").map(|(key, doc)| (key, doc.value().unwrap(), doc.version.0, doc.expiry));
+        let wanted = self.model.moments[version].seen(self.model.seen_as_of(at, version));
+        let wanted = wanted.into_iter().filter(|(_, doc)| !self.model.is_over(doc));
+        assert!(found.eq(wanted.map(|(key, doc)| (key, doc.value.clone(), 1, doc.expiry))), "{what}");
     }
 }
 
-fn long() -> bool {
-    std::env::var_os("ICECORE_LONG").is_some()
+/// So many, or fifty times as many.
+pub fn rounds(count: usize) -> usize {
+    if std::env::var_os("ICECORE_LONG").is_some() { 50 * count } else { count }
 }
 
-async fn generated(count: usize, is_faulty: bool) {
-    let count = if long() { 50 * count } else { count };
+/// Each sequence on a place of its own, of which a backend is opened and something that goes with it.
+pub async fn generated<P>(count: usize, is_faulty: bool, place: impl AsyncFn() -> (Arc<dyn Backend>, P)) {
     let seed = std::env::var("ICECORE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x1CE_u64);
     println!("seed {seed}, {count} sequences");
     let mut bytes = [0; 32];
@@ -409,50 +514,21 @@ async fn generated(count: usize, is_faulty: bool) {
     let mut runner =
         TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let sequences = proptest::collection::vec(step(is_faulty), 1..40);
-    let (mut unknown, mut in_vain, mut refused, mut trimmed) = (0, 0, 0, 0);
+    let mut all = Told::default();
     for number in 0..count {
         let steps = sequences.new_tree(&mut runner).unwrap().current();
-        let mut run = Sequence::new(is_faulty, [0, 1 << 30][number % 2]);
+        let (backend, _goes_with_it) = place().await;
+        let mut run = Sequence::new(backend, is_faulty, [0, 1 << 30][number % 2]);
         for (place, step) in steps.iter().enumerate() {
             run.what = format!("sequence {number}, step {place}: {step:?}");
             run.step(step).await;
         }
         run.what = format!("sequence {number}, at its end");
-        run.is_faulty = true;
-        run.backend.land().await;
-        for store in 0..2 {
-            run.check_head(store).await;
-            for version in 0..run.model.moments.len() {
-                let state = run.state(store, At::Version(Version(version as u64))).await;
-                if run.model.is_known(version as u64) {
-                    run.model.check(version, &state.unwrap(), &run.what);
-                } else {
-                    assert_eq!(state.unwrap_err().kind(), ErrorKind::NotFound, "{}", run.what);
-                }
-            }
-        }
-        run.backend.refuse_reads(0);
-        let verified = run.stores[0].verify(&LogPrefix::all(), |_| ()).await.unwrap();
-        assert!(verified.damage.is_empty(), "{}", run.what);
-        unknown += run.unknown;
-        refused += run.refused;
-        trimmed += usize::from(run.model.boundary > 0);
-        in_vain += run.model.told.iter().filter(|(.., is_done)| !is_done).count();
+        run.end(&mut all).await;
     }
-    println!("{unknown} unknown outcomes, {in_vain} merges in vain, {refused} refusals");
-    assert!(in_vain > 0 && refused > count / 10, "{in_vain} in vain, {refused} refused say nothing");
-    assert!(trimmed > count / 10, "{trimmed} logs that were trimmed say nothing");
-    assert!(!is_faulty || unknown > count / 4, "{unknown} unknown outcomes say nothing");
+    println!("{all:?}");
+    let is_enough = all.in_vain > 0 && all.refused > count / 10 && all.trimmed > count / 10;
+    assert!(is_enough && all.due > count / 10, "they say nothing");
+    assert!(is_faulty || count < 100 || all.removed > 0, "they say nothing of maintenance");
+    assert!(!is_faulty || all.unknown > count / 4, "they say nothing of what is unknown");
 }
-
-#[tokio::test]
-async fn generated_sequences_over_two_stores_answer_as_the_model_does() {
-    generated(120, false).await;
-}
-
-#[tokio::test]
-async fn generated_sequences_with_lost_answers_apply_each_change_once() {
-    generated(30, true).await;
-}
-
-// A backend that is slow, or shows something else than there is.

@@ -3,11 +3,31 @@
 mod merges;
 mod sequence;
 
-use super::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use icecore_layers::{Fate, Fault};
+use icecore_log::{Backend, Entry, EntryId, Error, ErrorKind, LogId, LogPrefix, Result, Timestamp, Version};
+use icecore_store::retention::{Keep, Pace, Trim};
+use icecore_store::state::{At, Changed, Changes, Condition, Expiry, Json, Merge, State};
+use icecore_store::{Log, Settings, Store};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use serde_json::{Value, json};
+
+use crate::support::{ManualClock, event, log};
 use merges::Merged;
+pub use sequence::{generated, rounds};
 
 /// Some are the beginnings of others.
 const KEYS: [&str; 7] = ["a", "a/", "a/b", "a/bc", "b~c", "\u{10FFFF}", "é\u{0}"];
+/// When a sequence begins.
+const NOW: i64 = 1_000;
+const MINUTE: i64 = 60_000_000_000;
 const PREFIXES: [&str; 6] = ["", "a", "a/", "a/b", "\u{10FFFF}", "none"];
 
 #[derive(Debug, Clone)]
@@ -16,6 +36,9 @@ enum Change {
     Patch(usize, Value),
     Delete(usize),
     Merge(usize, Merged),
+    Expire(usize, Option<Expiry>),
+    Touch(usize),
+    ExpireLog(Option<Expiry>),
 }
 
 /// Versions are relative to those of the model, so that about half of the conditions hold.
@@ -61,6 +84,8 @@ enum Op {
     Base,
     /// Keeps so many commits.
     Trim(u64),
+    /// A pass of maintenance, so many minutes later.
+    Maintain(i64),
     Land,
 }
 
@@ -70,6 +95,10 @@ struct Step {
     op: Op,
     fates: Vec<Fate>,
     reads_refused: usize,
+}
+
+pub fn of(value: &Value) -> Json {
+    Json::of(value).unwrap()
 }
 
 pub fn value() -> impl Strategy<Value = Value> {
@@ -100,9 +129,29 @@ fn large() -> impl Strategy<Value = Value> {
     })
 }
 
-fn change() -> impl Strategy<Value = Change> {
-    let key = 0..KEYS.len();
+/// Of documents also pinned. The clock of a sequence begins at [`NOW`], and goes on by a few nanoseconds a step or by minutes.
+fn expiry(may_pin: bool) -> impl Strategy<Value = Option<Expiry>> {
+    let span = prop::sample::select(vec![3, 10, 30, 20 * MINUTE]);
+    let at = prop::sample::select(vec![0, 5, 15, 40, 30 * MINUTE]);
     prop_oneof![
+        2 => Just(None),
+        3 => at.prop_map(|at| Some(Expiry::At(Timestamp(NOW + at)))),
+        4 => span.prop_map(|span| Some(Expiry::Sliding(Duration::from_nanos(span.cast_unsigned())))),
+        if may_pin {2} else {0} => Just(Some(Expiry::Pinned)),
+    ]
+}
+
+/// Some are used often, so that one change meets another.
+fn key() -> BoxedStrategy<usize> {
+    prop_oneof![2 => 1..3_usize, 1 => 0..KEYS.len()].boxed()
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let key = key();
+    prop_oneof![
+        3 => (key.clone(), expiry(true)).prop_map(|(key, expiry)| Change::Expire(key, expiry)),
+        1 => key.clone().prop_map(Change::Touch),
+        1 => expiry(false).prop_map(Change::ExpireLog),
         3 => (key.clone(), value()).prop_map(|(key, value)| Change::Put(key, value)),
         2 => (key.clone(), large()).prop_map(|(key, value)| Change::Put(key, value)),
         4 => (key.clone(), value()).prop_map(|(key, value)| Change::Patch(key, value)),
@@ -112,7 +161,7 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 fn ask() -> impl Strategy<Value = Ask> {
-    let (key, off) = (0..KEYS.len(), prop::sample::select(vec![0, 0, 0, -1, 1]));
+    let (key, off) = (key(), prop::sample::select(vec![0, 0, 0, -1, 1]));
     prop_oneof![
         off.clone().prop_map(Ask::Log),
         (key.clone(), off).prop_map(|(key, off)| Ask::Document(key, off)),
@@ -139,9 +188,10 @@ fn step(is_faulty: bool) -> impl Strategy<Value = Step> {
         2 => (when(), when()).prop_map(|(from, to)| Op::Diff(from, to)),
         2 => when().prop_map(Op::Rollback),
         1 => when().prop_map(Op::Fork),
-        2 => (0..KEYS.len()).prop_map(Op::History),
+        2 => key().prop_map(Op::History),
         1 => Just(Op::Base),
-        1 => (0..12_u64).prop_map(Op::Trim),
+        2 => (0..8_u64).prop_map(Op::Trim),
+        3 => (20..40_i64).prop_map(Op::Maintain),
         1 => Just(Op::Land),
     ];
     let fate = prop::sample::select(vec![
@@ -174,12 +224,92 @@ struct Doc {
     json: Option<Bytes>,
     version: u64,
     at: i64,
+    expiry: Option<Expiry>,
 }
 
+/// What was committed, also of what is due.
 #[derive(Debug, Clone, Default)]
 struct Moment {
     at: i64,
     docs: BTreeMap<String, Doc>,
+    life: Life,
+}
+
+/// The log's own expiry, when it was used last, and through which version all is gone that is not pinned.
+#[derive(Debug, Clone, Copy, Default)]
+struct Life {
+    expiry: Option<Expiry>,
+    used: i64,
+    floor: u64,
+}
+
+/// Whether it has not come to an end that was renewed then.
+fn lasts(expiry: Option<Expiry>, renewed: i64, at: i64) -> bool {
+    match expiry {
+        None | Some(Expiry::Pinned) => true,
+        Some(Expiry::At(time)) => at < time.0,
+        Some(Expiry::Sliding(span)) => at - renewed < span.as_nanos() as i64,
+    }
+}
+
+impl Moment {
+    /// Whether a document is there at a time.
+    fn has(&self, doc: &Doc, at: i64) -> bool {
+        let lives = self.life.floor < doc.version && lasts(self.life.expiry, self.life.used, at);
+        doc.expiry == Some(Expiry::Pinned) || lives && lasts(doc.expiry, doc.at, at)
+    }
+
+    /// What is there at a time.
+    fn seen(&self, at: i64) -> BTreeMap<&str, &Doc> {
+        let seen = self.docs.iter().filter(|(_, doc)| self.has(doc, at));
+        seen.map(|(key, doc)| (&**key, doc)).collect()
+    }
+
+    /// Something is appended behind this version: a log that is due begins anew.
+    fn begin(&mut self, last: u64) {
+        let is_due = !lasts(self.life.expiry, self.life.used, self.at);
+        if is_due {
+            self.life.floor = last;
+            self.life.expiry = self.life.expiry.filter(|expiry| matches!(expiry, Expiry::Sliding(_)));
+        }
+        self.life.used = self.at;
+    }
+
+    /// What a change does to the documents; whether it does something.
+    fn apply(&mut self, done: &Done, version: u64) -> bool {
+        let at = self.at;
+        let Done { key, change, value, json, pointer, expiry } = done.clone();
+        if change == "expire" || change == "touch" {
+            let found = self.docs.get(&key).filter(|doc| self.has(doc, at)).cloned();
+            let is_touch = change == "touch";
+            let may = |doc: &Doc| !is_touch || matches!(doc.expiry, Some(Expiry::Sliding(_)));
+            let Some(found) = found.filter(may) else { return false };
+            let expiry = if is_touch { found.expiry } else { expiry };
+            self.docs.insert(key, Doc { version, at, expiry, ..found });
+            return true;
+        }
+        // What is gone is as if it had been deleted.
+        let found = self.docs.get(&key).filter(|doc| self.has(doc, at)).cloned();
+        let expiry = found.as_ref().and_then(|doc| doc.expiry);
+        let old = || found.map_or(Value::Null, |doc| doc.value);
+        let (value, json) = match (change, value) {
+            ("delete", _) => {
+                self.docs.remove(&key);
+                return true;
+            }
+            ("put", Some(value)) => (value, json),
+            ("patch", Some(patch)) => (merge_patch(old(), &patch), None),
+            (operation, operand) => {
+                let mut value = old();
+                if !merges::merge(&mut value, &pointer, operation, &operand.unwrap()) {
+                    return false;
+                }
+                (value, None)
+            }
+        };
+        self.docs.insert(key, Doc { value, json, version, at, expiry });
+        true
+    }
 }
 
 /// A change: its version, its key, what it was, and its value; of a merge also where, and whether it changed something.
@@ -193,11 +323,25 @@ struct Done {
     value: Option<Value>,
     json: Option<Bytes>,
     pointer: String,
+    expiry: Option<Expiry>,
 }
+
+/// Of the log itself, which has no key.
+const LOG: &str = "";
 
 impl Done {
     fn new(key: &str, change: &'static str, value: Option<Value>, json: Option<Bytes>) -> Self {
-        Self { key: key.to_owned(), change, value, json, pointer: String::new() }
+        Self { key: key.to_owned(), change, value, json, pointer: String::new(), expiry: None }
+    }
+
+    fn expire(key: &str, expiry: Option<Expiry>) -> Self {
+        let value = match expiry {
+            None => Value::Null,
+            Some(Expiry::At(time)) => json!({"at": time.0}),
+            Some(Expiry::Sliding(span)) => json!({"sliding": span.as_nanos() as u64}),
+            Some(Expiry::Pinned) => json!({"pinned": true}),
+        };
+        Self { expiry, ..Self::new(key, "expire", Some(value), None) }
     }
 }
 
@@ -239,8 +383,14 @@ impl Model {
         self.moments.last().unwrap()
     }
 
+    /// When the next commit is made.
+    fn next_at(&self) -> i64 {
+        if self.head() == 0 { self.now } else { self.last().at.max(self.now) }
+    }
+
+    /// As the next commit sees it.
     fn version_of(&self, key: &str) -> u64 {
-        self.last().docs.get(key).map_or(0, |doc| doc.version)
+        self.last().seen(self.next_at()).get(key).map_or(0, |doc| doc.version)
     }
 
     fn condition(&self, ask: &Ask) -> Condition {
@@ -284,23 +434,46 @@ impl Model {
         failing
     }
 
-    fn apply(&mut self, changes: &[Done]) {
+    /// The next commit: `is_use` unless it is one of maintenance.
+    fn commit(&mut self, changes: &[Done], is_use: bool) {
         let version = self.head() + 1;
-        let at = if version == 1 { self.now } else { self.last().at.max(self.now) };
-        let mut docs = self.last().docs.clone();
-        for done in changes {
-            let is_done = apply(&mut docs, done, version, at);
+        let mut moment = Moment { at: self.next_at(), ..self.last().clone() };
+        if is_use {
+            moment.begin(version - 1);
+        }
+        for done in changes.iter().filter(|done| done.key != LOG) {
+            let is_done = moment.apply(done, version);
             let Done { key, change, value, pointer, .. } = done.clone();
             self.told.push((version, key, change, value, pointer, is_done));
         }
-        self.moments.push(Moment { at, docs });
+        for done in changes.iter().filter(|done| done.key == LOG) {
+            moment.life.expiry = done.expiry;
+        }
+        self.moments.push(moment);
+    }
+
+    fn apply(&mut self, changes: &[Done]) {
+        self.commit(changes, true);
     }
 
     /// A base changes nothing.
     fn base(&mut self) {
-        let last = self.last();
-        self.moments.push(Moment { at: last.at.max(self.now), docs: last.docs.clone() });
+        self.commit(&[], false);
         self.bases.push(self.head());
+    }
+
+    /// By which time the documents at a moment are seen.
+    fn seen_as_of(&self, at: At, version: usize) -> i64 {
+        match at {
+            At::Head => self.now,
+            At::Version(_) => self.moments[version].at,
+            At::Time(time) => time.0,
+        }
+    }
+
+    /// Whether the time has come that was said of a document.
+    fn is_over(&self, doc: &Doc) -> bool {
+        matches!(doc.expiry, Some(Expiry::At(time)) if time.0 <= self.now)
     }
 
     /// Whether the state behind a version can still be told.
@@ -320,10 +493,11 @@ impl Model {
 
     /// Which merges would change nothing, and the versions of their documents, in order.
     fn in_vain(&self, changes: &[Change]) -> Vec<String> {
-        let mut docs = self.last().docs.clone();
+        let mut moment = Moment { at: self.next_at(), ..self.last().clone() };
+        moment.begin(self.head());
         let mut in_vain = Vec::new();
-        for done in made(changes) {
-            if !apply(&mut docs, &done, 0, 0) {
+        for done in made(changes).into_iter().filter(|done| done.key != LOG) {
+            if !moment.apply(&done, self.head() + 1) && !["expire", "touch"].contains(&done.change) {
                 let place =
                     if done.pointer.is_empty() { String::new() } else { format!(" {}", done.pointer) };
                 in_vain.push(format!("{} {}{place}", done.key, done.change));
@@ -356,16 +530,23 @@ impl Model {
         }
     }
 
-    /// Compares, and takes over the bytes of what was patched.
-    fn check(&mut self, version: usize, state: &State, what: &str) {
+    /// Compares with what is there at a time, and takes over the bytes of what was patched.
+    fn check(&mut self, version: usize, at: i64, state: &State, what: &str) {
         let moment = &mut self.moments[version];
+        let seen: Vec<_> = moment.seen(at).into_keys().map(str::to_owned).collect();
         assert_eq!(state.version.0 as usize, version, "{what}");
         assert_eq!(state.at, (version > 0).then_some(Timestamp(moment.at)), "{what}");
-        assert_eq!((state.len(), state.is_empty()), (moment.docs.len(), moment.docs.is_empty()), "{what}");
-        for ((key, found), (wanted_key, wanted)) in state.documents("").zip(&mut moment.docs) {
-            assert_eq!(key, wanted_key, "{what}");
-            let got = (found.value().unwrap(), found.version.0, found.at.0);
-            assert_eq!(got, (wanted.value.clone(), wanted.version, wanted.at), "{what}: {key}");
+        assert_eq!(state.expiry(), moment.life.expiry, "{what}");
+        assert!(state.documents("").map(|(key, _)| key).eq(&seen), "{what}: {state:?}, and not {seen:?}");
+        assert_eq!((state.len(), state.is_empty()), (seen.len(), seen.is_empty()), "{what}");
+        for (key, found) in state.documents("") {
+            let wanted = moment.docs.get_mut(key).unwrap();
+            let got = (found.value().unwrap(), found.version.0, found.at.0, found.expiry);
+            assert_eq!(
+                got,
+                (wanted.value.clone(), wanted.version, wanted.at, wanted.expiry),
+                "{what}: {key}"
+            );
             assert_eq!(&found.json, wanted.json.get_or_insert(found.json.clone()), "{what}: {key}");
         }
         // What was learnt holds for as long as the document is not changed.
@@ -380,28 +561,6 @@ impl Model {
     }
 }
 
-/// What a change does to the documents; whether it does something.
-fn apply(docs: &mut BTreeMap<String, Doc>, done: &Done, version: u64, at: i64) -> bool {
-    let Done { key, change, value, json, pointer } = done.clone();
-    match (change, value) {
-        ("put", Some(value)) => drop(docs.insert(key, Doc { value, json, version, at })),
-        ("patch", Some(patch)) => {
-            let old = docs.remove(&key).map_or(Value::Null, |doc| doc.value);
-            let value = merge_patch(old, &patch);
-            docs.insert(key, Doc { value, json: None, version, at });
-        }
-        ("delete", _) => drop(docs.remove(&key)),
-        (operation, operand) => {
-            let mut value = docs.get(&key).map_or(Value::Null, |doc| doc.value.clone());
-            if !merges::merge(&mut value, &pointer, operation, &operand.unwrap()) {
-                return false;
-            }
-            docs.insert(key, Doc { value, json: None, version, at });
-        }
-    }
-    true
-}
-
 /// What is committed, in the model's words.
 fn made(changes: &[Change]) -> Vec<Done> {
     let one = |change: &Change| match change {
@@ -414,6 +573,9 @@ fn made(changes: &[Change]) -> Vec<Done> {
             pointer: (*pointer).to_owned(),
             ..Done::new(KEYS[*key], operation, Some(operand.clone()), None)
         },
+        Change::Expire(key, expiry) => Done::expire(KEYS[*key], *expiry),
+        Change::Touch(key) => Done::new(KEYS[*key], "touch", None, None),
+        Change::ExpireLog(expiry) => Done::expire(LOG, *expiry),
     };
     changes.iter().map(one).collect()
 }
@@ -426,6 +588,9 @@ fn asked(changes: &[Change], conditions: &[Condition], id: Option<&EntryId>) -> 
             Change::Patch(key, value) => asked.patch(KEYS[*key], of(value)),
             Change::Delete(key) => asked.delete(KEYS[*key]),
             Change::Merge(key, merged) => asked.merge(KEYS[*key], merged.merge()),
+            Change::Expire(key, expiry) => asked.expire(KEYS[*key], *expiry),
+            Change::Touch(key) => asked.touch(KEYS[*key]),
+            Change::ExpireLog(expiry) => asked.expire_log(*expiry),
         };
     }
     asked = conditions.iter().fold(asked, |asked, condition| asked.only_if(condition.clone()));
