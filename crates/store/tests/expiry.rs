@@ -420,6 +420,17 @@ async fn in_a_log_that_has_expired_a_merge_into_what_its_own_transaction_puts_is
     assert_eq!(&log.document("k").await.unwrap().unwrap().json[..], b"2");
 }
 
+/// It used to be judged as if it were not due yet where nothing else of the log expires.
+#[tokio::test]
+async fn a_merge_behind_an_expiry_of_its_own_transaction_that_is_over_is_one_into_nothing() {
+    let world = World::new();
+    let log = world.store().log(id());
+    log.put("k", json("\"text\"")).await.unwrap();
+    let over = Changes::new().expire("k", world.inn(0)).merge("k", Merge::add(&1).unwrap());
+    log.transact(|_| Ok(over.clone())).await.unwrap();
+    assert_eq!(&log.document("k").await.unwrap().unwrap().json[..], b"1");
+}
+
 #[tokio::test]
 async fn maintenance_removes_what_is_due_ends_logs_that_are_and_forgets_the_notes() {
     let world = World::new();

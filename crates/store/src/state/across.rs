@@ -232,7 +232,7 @@ impl Store {
             // On states of different moments also an error says nothing.
             Err(error) => return if self.were_at_once(states).await? { Err(error) } else { Ok(None) },
         };
-        let written = match check(states, &decided) {
+        let written = match check(states, &decided, self.now()) {
             Ok(()) if decided.values().all(Changes::is_empty) => {
                 return Ok(self.were_at_once(states).await?.then(Vec::new));
             }
@@ -341,12 +341,12 @@ fn arrange(states: &States, changes: Vec<(LogId, Changes)>) -> Result<Decided> {
 }
 
 /// Checks all conditions and merges of all logs.
-fn check(states: &States, decided: &Decided) -> Result<()> {
+fn check(states: &States, decided: &Decided, now: Timestamp) -> Result<()> {
     let mut all: Option<Error> = None;
     for (log, changes) in decided {
         let state = states.of(log)?;
         let checked = changes::check(log, &changes.conditions, state)
-            .and_then(|()| changes::check_merges(log, changes, state));
+            .and_then(|()| changes::check_merges(log, changes, state, now));
         match (checked, all.take()) {
             (Ok(()), before) => all = before,
             (Err(error), None) if error.kind() == ErrorKind::Conflict => all = Some(error),

@@ -136,8 +136,9 @@ pub(crate) fn check(log: &LogId, conditions: &[Condition], state: &State) -> Res
     error.map_or(Ok(()), |error| Err(error.advise("Read the state, decide again, and retry")))
 }
 
-/// Checks that every merge finds what it can be merged into, each after what comes before it; the error names each that does not, as [`check`] does conditions.
-pub(crate) fn check_merges(log: &LogId, changes: &Changes, state: &State) -> Result<()> {
+/// Checks that every merge finds what it can be merged into, each after what comes before it; the error names each that does not, as [`check`] does conditions. `now` is when
+/// they are committed, if the state does not say by when it is seen.
+pub(crate) fn check_merges(log: &LogId, changes: &Changes, state: &State, now: Timestamp) -> Result<()> {
     let keys = changes.merged_keys();
     if keys.is_empty() {
         return Ok(());
@@ -147,7 +148,7 @@ pub(crate) fn check_merges(log: &LogId, changes: &Changes, state: &State) -> Res
         let content = state.content(key, false).into_iter();
         content.for_each(|content| after.take_in(Record { key: (&**key).into(), content }));
     }
-    let at = state.judged().map_or(Timestamp(0), |judged| judged.at);
+    let at = state.judged().map_or_else(|| state.next_at(now), |judged| judged.at);
     after.life.use_at(at, state.version);
     let mut error: Option<Error> = None;
     let own = changes.events.iter().filter_map(DocumentEvent::of);

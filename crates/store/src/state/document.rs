@@ -203,6 +203,11 @@ impl State {
         }
     }
 
+    /// When the next commit is made, which is not before the last one.
+    pub(crate) fn next_at(&self, now: Timestamp) -> Timestamp {
+        self.at.map_or(now, |at| at.max(now))
+    }
+
     /// By when it is seen, and until when it is seen so; `None` if time makes no difference.
     pub(crate) fn judged(&self) -> Option<Judged> {
         let at = self.judged?;

@@ -96,7 +96,7 @@ impl Log {
             return Ok(());
         }
         let state = self.with(Consistency::Strong).documents_of(&keys).await?;
-        match changes::check_merges(&self.id, changes, &state) {
+        match changes::check_merges(&self.id, changes, &state, self.store.now()) {
             Err(error)
                 if error.kind() == ErrorKind::Conflict && self.has_been_done(changes).await?.is_some() =>
             {
@@ -223,7 +223,7 @@ impl Log {
         noted: &mut Option<Noted>,
     ) -> Result<Option<Option<Receipt>>> {
         let checked = changes::check(&self.id, &changes.conditions, before)
-            .and_then(|()| changes::check_merges(&self.id, changes, before));
+            .and_then(|()| changes::check_merges(&self.id, changes, before, self.store.now()));
         let appended = match checked {
             Ok(()) if changes.is_empty() => return Ok(Some(None)),
             Ok(()) => self.append_behind(before, changes, noted).await,
@@ -257,10 +257,9 @@ impl Log {
         Ok(receipt)
     }
 
-    /// A state as the next commit will see it, which is not made before the last one.
+    /// A state as the next commit will see it.
     fn seen_by_the_next(&self, state: &Arc<State>) -> Arc<State> {
-        let now = self.store.now();
-        state.seen_at(state.at.map_or(now, |at| at.max(now)))
+        state.seen_at(state.next_at(self.store.now()))
     }
 }
 
