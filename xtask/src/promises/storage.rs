@@ -376,6 +376,15 @@ pub const STORAGE: &[Promise] = &[
         replace: "    if tasks.len() < 1_000 {\n        return;",
     },
     Promise {
+        promise: "Whatever a PostgreSQL server is set to later does not weaken a connection that is there.",
+        package: "icecore-sql",
+        test: "what_the_server_is_set_to_later_does_not_weaken_the_first_connection",
+        broken: "the first one keeps to what the server is set to",
+        file: POSTGRES,
+        find: "let set = format!(\"SET synchronous_commit = '{synchronous_commit}'\");",
+        replace: "let set = \"SELECT 1\".to_owned();",
+    },
+    Promise {
         promise: "A role's own settings do not weaken what is promised on PostgreSQL.",
         package: "icecore-sql",
         test: "the_settings_of_a_role_change_nothing",

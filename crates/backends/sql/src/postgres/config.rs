@@ -260,6 +260,13 @@ pub(super) async fn make_tables(
     access: Access,
 ) -> Done<()> {
     let schema = &settings.schema;
+    // Most stores are there: one look, without a lock.
+    match session.look(query(FORMAT)).await {
+        Ok(rows) => return check_format(&rows),
+        Err(fault) if session.is_busy() => return Err(fault),
+        // Whatever the server has against it is found out by what follows.
+        Err(_) => {}
+    }
     session.begin().await?;
     if access == Access::ReadWrite {
         session.within(query(wire::LOCK_STORE).bind(schema)).await?;
@@ -269,16 +276,10 @@ pub(super) async fn make_tables(
         Some(row) => (get(row, 0)?, get(row, 1)?, get(row, 2)?),
         None => (false, false, 0),
     };
-    let refused = |advice: &str| Fault::Ours(Error::new(ErrorKind::Refused, OPENING).advise(advice));
     if is_store {
-        let rows = session.within(query("SELECT format FROM store")).await?;
-        let format = rows.first().map(|row| get::<i64>(row, 0)).transpose()?;
+        let rows = session.within(query(FORMAT)).await?;
         session.roll_back().await;
-        return match format {
-            Some(wire::FORMAT) => Ok(()),
-            Some(later) if later > wire::FORMAT => Err(crate::later_format(later, wire::FORMAT).into()),
-            _ => Err(refused("The schema has an impossible format: restore it from a copy")),
-        };
+        return check_format(&rows);
     }
     if tables > 0 {
         session.roll_back().await;
@@ -294,6 +295,20 @@ pub(super) async fn make_tables(
     }
     session.execute(wire::SCHEMA).await?;
     session.commit().await
+}
+
+const FORMAT: &str = "SELECT format FROM store";
+
+fn check_format(rows: &[PgRow]) -> Done<()> {
+    match rows.first().map(|row| get::<i64>(row, 0)).transpose()? {
+        Some(wire::FORMAT) => Ok(()),
+        Some(later) if later > wire::FORMAT => Err(crate::later_format(later, wire::FORMAT).into()),
+        _ => Err(refused("The schema has an impossible format: restore it from a copy")),
+    }
+}
+
+fn refused(advice: &str) -> Fault {
+    Fault::Ours(Error::new(ErrorKind::Refused, OPENING).advise(advice))
 }
 
 #[cfg(test)]

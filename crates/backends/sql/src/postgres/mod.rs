@@ -138,12 +138,13 @@ impl Postgres {
             settings.pgbouncer = true;
             looked = Self::probe(&settings, access, &primary, deadline).await;
         }
-        let found = looked.map_err(|fault| facts(fault, &settings))?;
-        let (pool, durability) = Self::prepare(&settings, access, &primary, &found, deadline)
+        let looked = looked.map_err(|fault| facts(fault, &settings))?;
+        let tls = looked.1.tls.clone();
+        let (pool, durability) = Self::prepare(&settings, access, &primary, looked, deadline)
             .await
             .map_err(|fault| facts(fault, &settings))?;
         let user = settings.connect.first().map_or("", PgConnectOptions::get_username);
-        let mut facts = settings.bounds.facts(user, found.tls.as_deref());
+        let mut facts = settings.bounds.facts(user, tls.as_deref());
         facts.extend([
             ("host", settings.hosts()),
             ("database", settings.database().to_owned()),
@@ -165,41 +166,55 @@ impl Postgres {
         Arc::new(Pool::new(dialect, &settings.bounds))
     }
 
+    /// A connection that has looked at the server, and what it found.
     async fn probe(
         settings: &Settings,
         access: Access,
         primary: &Arc<Primary>,
         deadline: Instant,
-    ) -> Done<Found> {
+    ) -> Done<(Arc<Pool<Postgres>>, Found)> {
         let pool = Self::pool(settings, access, primary, None, None);
         // What it says about itself is asked for by whoever connects.
         let _session = pool.session(Purpose::Reading, deadline).await?;
         let found = primary.found().ok_or_else(|| Fault::late(Stage::Before))?;
         found.check()?;
-        Ok(found)
+        Ok((pool, found))
     }
 
     async fn prepare(
         settings: &Settings,
         access: Access,
         primary: &Arc<Primary>,
-        found: &Found,
+        (first, found): (Arc<Pool<Postgres>>, Found),
         deadline: Instant,
     ) -> Done<(Arc<Pool<Postgres>>, Durability)> {
-        let synchronous_commit = Some(found.synchronous_commit());
+        let synchronous_commit = found.synchronous_commit();
+        if !settings.pgbouncer {
+            // Every later connection begins with it. Set even if it is what the server has: that may be changed while we are connected.
+            let mut session = first.session(Purpose::Reading, deadline).await?;
+            let set = format!("SET synchronous_commit = '{synchronous_commit}'");
+            session.control(&set, Stage::Before).await?;
+        }
         let mut durability = found.durability();
         let mut listener = None;
+        let pool = |listener| {
+            let pool = Self::pool(settings, access, primary, Some(synchronous_commit), listener);
+            pool.take_over(&first);
+            pool
+        };
         if durability == Durability::Replicated {
             // A commit that did not reach its standbys is told by a warning alone. Whether those can be heard is tried, not assumed.
-            let pool = Self::pool(settings, access, primary, synchronous_commit, Some(Listener));
+            let pool = pool(Some(Listener));
             let mut session = pool.session(Purpose::Reading, deadline).await?;
             if hears_warnings(&mut session).await? {
                 listener = Some(Listener);
             } else {
                 durability = Durability::Disk;
             }
+            drop(session);
+            first.take_over(&pool);
         }
-        let pool = Self::pool(settings, access, primary, synchronous_commit, listener);
+        let pool = pool(listener);
         let mut session = pool.session(Purpose::Writing, deadline).await?;
         config::make_tables(&mut session, settings, access).await?;
         drop(session);

@@ -165,6 +165,36 @@ async fn the_settings_of_a_role_change_nothing() {
     }
 }
 
+#[tokio::test]
+async fn a_store_is_opened_with_one_connection() {
+    let database = database();
+    let connections = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    for place in ["new", "there already"] {
+        let store = store(&database.url()).await.unwrap();
+        assert_eq!(sql(&database.url(), &[connections]).unwrap(), "1", "{place}");
+        store.shut_down().await.unwrap();
+    }
+}
+
+/// The first connection was there before it was known what to set.
+#[tokio::test]
+async fn what_the_server_is_set_to_later_does_not_weaken_the_first_connection() {
+    let server = Server::start(&["wal_writer_delay=10s"]).unwrap();
+    let store = store(&server.url()).await.unwrap();
+    append(&store, &log("s-1"), 1..=1).await;
+    sql(&server.url(), &["ALTER SYSTEM SET synchronous_commit = off"]).unwrap();
+    sql(&server.url(), &["SELECT pg_reload_conf()"]).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while sql(&server.url(), &["SHOW synchronous_commit"]).unwrap() != "off" {
+        assert!(Instant::now() < deadline, "the server does not take the setting up");
+    }
+
+    append(&store, &log("s-1"), 2..=2).await;
+
+    let left = "SELECT pg_current_wal_insert_lsn() - pg_current_wal_flush_lsn()";
+    assert_eq!(sql(&server.url(), &[left]).unwrap(), "0", "acknowledged, and not on the disk");
+}
+
 /// As what only speaks as PostgreSQL does, or lets nobody ask.
 #[tokio::test]
 async fn a_server_that_tells_no_timeline_is_used_all_the_same() {
