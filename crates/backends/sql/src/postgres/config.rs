@@ -163,8 +163,6 @@ pub(super) struct Found {
     pub timeline: Option<u32>,
     /// When it was started.
     pub started: Option<String>,
-    /// Who follows it, and whether a commit waits for them.
-    pub standbys: Option<String>,
     /// The protocol by which the connection is encrypted, if it is; of a pooler's own, where one is in between.
     pub tls: Option<String>,
 }
@@ -183,8 +181,7 @@ impl Found {
             system: get(row, 6)?,
             timeline: timeline.and_then(|digits| u32::from_str_radix(&digits, 16).ok()),
             started: get(row, 8)?,
-            standbys: get(row, 9)?,
-            tls: get(row, 10)?,
+            tls: get(row, 9)?,
         })
     }
 
@@ -234,13 +231,12 @@ impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "fsync={} full_page_writes={} synchronous_commit={} (sessions set {}) synchronous_standby_names='{}' standbys='{}'",
+            "fsync={} full_page_writes={} synchronous_commit={} (sessions set {}) synchronous_standby_names='{}'",
             self.fsync,
             self.full_page_writes,
             self.synchronous_commit,
             self.synchronous_commit(),
             self.synchronous_standby_names,
-            self.standbys.as_deref().unwrap_or_default()
         )
     }
 }
@@ -325,7 +321,6 @@ impl Found {
             system: None,
             timeline: None,
             started: None,
-            standbys: None,
             tls: None,
         }
     }

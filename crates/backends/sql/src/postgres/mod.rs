@@ -374,6 +374,15 @@ impl Dialect for Postgres {
         session.look(query(wire::SIZES)).await
     }
 
+    async fn followers(session: &mut Session<Self>) -> Done<Option<String>> {
+        match session.look(query(wire::WHO_FOLLOWS)).await {
+            Ok(rows) => rows.first().map(|row| row.text(0)).transpose(),
+            Err(fault) if session.is_busy() => Err(fault),
+            // What only speaks as PostgreSQL does may not know of standbys.
+            Err(_) => Ok(None),
+        }
+    }
+
     async fn close(pool: &Arc<Pool<Self>>, log: &LogId, through: Version, deadline: Instant) -> Done<()> {
         writer::close(pool, log, through, deadline).await
     }

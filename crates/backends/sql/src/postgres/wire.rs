@@ -51,14 +51,18 @@ SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), current_
   (SELECT system_identifier::text FROM pg_control_system()),
   CASE WHEN pg_is_in_recovery() THEN NULL ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END,
   extract(epoch FROM pg_postmaster_start_time())::text,
-  (SELECT string_agg(application_name || ' ' || coalesce(sync_state, '?'), ', ' ORDER BY application_name) FROM pg_stat_replication),
-  (SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl)";
+  (SELECT sslversion FROM pg_stat_get_activity(pg_backend_pid()) WHERE ssl)";
 
 /// As [`WHO`], of servers that do not know all of it.
 pub(super) const WHO_ELSE: &str = "
 SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), current_setting('fsync'),
   current_setting('full_page_writes'), current_setting('synchronous_commit'), current_setting('synchronous_standby_names'),
-  NULL::text, NULL::text, NULL::text, NULL::text, NULL::text";
+  NULL::text, NULL::text, NULL::text, NULL::text";
+
+/// Who follows it, and whether a commit waits for them. Not of [`WHO`], which every connection asks: this takes twice as long as all of that.
+pub(super) const WHO_FOLLOWS: &str = "
+SELECT coalesce(string_agg(application_name || ' ' || coalesce(sync_state, '?'), ', ' ORDER BY application_name), 'none')
+FROM pg_stat_replication";
 
 /// Whether the schema is there, whether it holds a store, and how many tables it has.
 pub(super) const TABLES: &str = "

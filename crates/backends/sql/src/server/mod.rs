@@ -159,6 +159,10 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync + Sized + 'static {
     ) -> impl Future<Output = Done<Vec<Self::Row>>> + Send;
     /// `logs, commits`, of all tables the `bytes`, and the server's `version`.
     fn sizes(session: &mut Session<Self>) -> impl Future<Output = Done<Vec<Self::Row>>> + Send;
+    /// Who follows the server, and whether a commit waits for them, where it says so.
+    fn followers(_: &mut Session<Self>) -> impl Future<Output = Done<Option<String>>> + Send {
+        async { Ok(None) }
+    }
 
     /// Raises a boundary; nothing that did not see it may create a commit below it once [`Self::sweep`] has deleted one.
     fn close(

@@ -155,6 +155,8 @@ pub(crate) async fn examine<D: Dialect>(session: &mut Session<D>, depth: Depth) 
         ];
         examination.facts = facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     }
+    let followers = D::followers(session).await?.into_iter();
+    examination.facts.extend(followers.map(|followers| ("standbys".to_owned(), followers)));
     if depth == Depth::Quick {
         return Ok(examination);
     }

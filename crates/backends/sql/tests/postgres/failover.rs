@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use icecore_conformance::commits::{append, create, head, log, numbered, one, page, run};
 use icecore_conformance::{Ending, Told};
+use icecore_log::backend::Depth;
 use icecore_log::{Backend, Durability, ErrorKind, LogId, PageLimit, Version};
 use icecore_services::postgres::{Quorum, sql};
 use icecore_services::proxy::{Flow, Proxy, Way};
@@ -127,6 +128,9 @@ async fn a_primary_that_was_replaced_and_comes_back_as_it_was_wins_nothing() {
     let (everywhere, named) = (store(&set.url()).await.unwrap(), store(&through).await.unwrap());
     let log = log("s-1");
     append(&everywhere, &log, 1..=2).await;
+    let facts = everywhere.examine(Depth::Quick).await.unwrap().facts;
+    let followers = facts.iter().find(|(name, _)| name == "standbys").unwrap();
+    assert_eq!(followers.1.matches(" quorum").count(), 2, "{}", followers.1);
     block_in_place(|| {
         set.nodes[0].kill();
         set.fail_over().unwrap();

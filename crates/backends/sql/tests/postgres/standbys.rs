@@ -79,6 +79,8 @@ async fn no_more_is_declared_than_what_the_server_does_that_is_connected_to_now(
     let facts = store.examine(Depth::Quick).await.unwrap().facts;
     let found = facts.iter().find(|(name, _)| name == "durability_found").unwrap();
     assert!(found.1.contains("synchronous_standby_names=''"), "{}", found.1);
+    let followers = facts.iter().find(|(name, _)| name == "standbys").unwrap();
+    assert_eq!(followers.1, "none");
     let timeline = facts.iter().find(|(name, _)| name == "timeline").unwrap();
     assert!(timeline.1.starts_with("1 of system "), "{}", timeline.1);
 }
