@@ -12,8 +12,8 @@ use super::record::{Block, Record, Span};
 use super::table::{self, BlockEntry, Check, Damage, INDEX_BYTES_MAX, Meta, PartEntry, TRAILER};
 use crate::Inner;
 
-/// How much of the last part is read first: the whole of a small snapshot, and the index of a larger one.
-const TAIL_BYTES: u64 = 64 << 10;
+/// How much of the last part is read first: the index, or nearly.
+pub(crate) const TAIL_BYTES: u64 = 64 << 10;
 
 /// A snapshot that was opened. Cheap to clone; holds its indexes in memory as they are read, and the end of its last part.
 #[derive(Clone, Debug)]
@@ -49,17 +49,22 @@ pub(super) struct PartBlocks {
 }
 
 impl Snapshot {
-    /// Opens a snapshot; `None` if it is gone.
+    /// Opens a snapshot, and reads so much of its end at once; `None` if it is gone.
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`] if its last part is not what was written: go without it, and write another.
-    pub async fn open(inner: &Inner, log: &LogId, info: SnapshotInfo) -> Result<Option<Self>> {
+    pub async fn open(
+        inner: &Inner,
+        log: &LogId,
+        info: SnapshotInfo,
+        tail_bytes: u64,
+    ) -> Result<Option<Self>> {
         let backend = &*inner.backend;
         let Some(last) = info.parts.len().checked_sub(1) else {
             return Ok(None);
         };
         let (blob, bytes) = (info.blob(log, last)?, info.parts[last]);
-        let tail_from = bytes.saturating_sub(TAIL_BYTES);
+        let tail_from = bytes.saturating_sub(tail_bytes);
         let Some(tail) = backend.get_blob(&blob, Some(tail_from..bytes)).await? else {
             return Ok(None);
         };

@@ -33,9 +33,13 @@ impl Layers {
         let mut listed = snapshot::list(inner, log, incarnation).await?;
         listed.retain(|info| info.to <= version);
         'again: loop {
-            let mut layers = Vec::new();
-            for info in path(&listed) {
-                match Snapshot::open(inner, log, info.clone()).await {
+            let (mut layers, path) = (Vec::new(), path(&listed));
+            let bytes: u64 = path.iter().map(SnapshotInfo::bytes).sum();
+            // What is read as a whole is read at once.
+            let is_whole = bytes <= inner.settings.whole_state_bytes_max;
+            let tail_bytes = if is_whole { u64::MAX } else { snapshot::TAIL_BYTES };
+            for info in path {
+                match Snapshot::open(inner, log, info.clone(), tail_bytes).await {
                     Ok(Some(snapshot)) if goes_on(layers.last(), &snapshot) => layers.push(snapshot),
                     Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
                     Ok(_) | Err(_) => {
@@ -58,7 +62,9 @@ impl Layers {
         if below.version() != from {
             return Ok(None);
         }
-        let Some(snapshot) = Snapshot::open(inner, log, info).await? else { return Ok(None) };
+        let Some(snapshot) = Snapshot::open(inner, log, info, snapshot::TAIL_BYTES).await? else {
+            return Ok(None);
+        };
         if !goes_on(below.0.last(), &snapshot) {
             return Err(damaged(log, to, "a snapshot is of another history"));
         }

@@ -102,7 +102,7 @@ pub async fn write(inner: &Inner, span: (u64, u64), model: &Model, sizes: (usize
 }
 
 pub async fn open(inner: &Inner, info: &SnapshotInfo) -> Snapshot {
-    Snapshot::open(inner, &log(), info.clone()).await.unwrap().unwrap()
+    Snapshot::open(inner, &log(), info.clone(), crate::snapshot::TAIL_BYTES).await.unwrap().unwrap()
 }
 
 /// Everything from a key on.
