@@ -1,4 +1,5 @@
-//! The model of documents that `crates/store` compares itself with on memory, on every system: generated sequences over two stores, each answer the model's.
+//! The models that `crates/store` compares itself with on memory, on every system: generated sequences over two stores, each answer the model's; and where the
+//! system has them, transactions over several logs.
 //!
 //! The seed is printed; `ICECORE_SEED` runs it again, `ICECORE_LONG=1` runs fifty times as many.
 #![cfg(all(
@@ -11,6 +12,8 @@
 ))]
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
+#[path = "../../store/tests/state_model/across.rs"]
+mod across;
 #[path = "../../store/tests/state_model/model/mod.rs"]
 mod model;
 #[path = "../../store/tests/support/mod.rs"]
@@ -36,7 +39,11 @@ async fn on_each<P>(place: impl Fn() -> (String, P)) {
         let (url, goes_with_it) = place();
         (backend(&url).await, goes_with_it)
     };
-    generated(rounds(SEQUENCES), false, place).await;
+    generated(rounds(SEQUENCES), false, &place).await;
+    let (backend, _goes_with_it) = place().await;
+    if backend.capabilities().atomic_create {
+        across::generated(SEQUENCES, false, place).await;
+    }
 }
 
 fn folder(scheme: &str) -> (String, tempfile::TempDir) {

@@ -7,6 +7,15 @@ const TOGETHER: &str = "crates/store/src/together.rs";
 
 pub const OF_SEVERAL_LOGS: &[Promise] = &[
     Promise {
+        promise: "Every condition of every log of a transaction that does not hold is named, whatever is asked of them.",
+        package: "icecore-store",
+        test: "generated_transactions_over_several_logs_answer_as_the_model_does",
+        broken: "those of the first such log only",
+        file: "crates/store/src/state/across.rs",
+        find: "all = Some(error.facts().fold(before, |all, (name, value)| all.with(name, value)));",
+        replace: "all = Some(before);",
+    },
+    Promise {
         promise: "Changes of several logs are committed to all of them or to none, whatever fails.",
         package: "icecore-store",
         test: "whatever_fails_a_log_has_what_its_neighbours_have",

@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod across;
 mod fairness;
 mod hostile;
 mod model;
@@ -61,6 +62,16 @@ async fn generated_sequences_over_two_stores_answer_as_the_model_does() {
 #[tokio::test]
 async fn generated_sequences_with_lost_answers_apply_each_change_once() {
     generated(rounds(30), true, async || (Arc::new(Memory::default()) as Arc<dyn Backend>, ())).await;
+}
+
+#[tokio::test]
+async fn generated_transactions_over_several_logs_answer_as_the_model_does() {
+    across::generated(100, false, async || (Arc::new(Memory::default()) as Arc<dyn Backend>, ())).await;
+}
+
+#[tokio::test]
+async fn generated_transactions_over_several_logs_with_lost_answers_are_committed_once() {
+    across::generated(30, true, async || (Arc::new(Memory::default()) as Arc<dyn Backend>, ())).await;
 }
 
 // A backend that is slow, or shows something else than there is.

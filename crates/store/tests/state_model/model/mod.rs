@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::support::{ManualClock, event, log};
 use merges::Merged;
-pub use sequence::{generated, rounds};
+pub use sequence::{generated, rounds, runner};
 
 /// Some are the beginnings of others.
 const KEYS: [&str; 7] = ["a", "a/", "a/b", "a/bc", "b~c", "\u{10FFFF}", "é\u{0}"];

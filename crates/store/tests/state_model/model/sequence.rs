@@ -505,14 +505,19 @@ pub fn rounds(count: usize) -> usize {
     if std::env::var_os("ICECORE_LONG").is_some() { 50 * count } else { count }
 }
 
-/// Each sequence on a place of its own, of which a backend is opened and something that goes with it.
-pub async fn generated<P>(count: usize, is_faulty: bool, place: impl AsyncFn() -> (Arc<dyn Backend>, P)) {
+/// The same sequences for the same seed, which is printed.
+pub fn runner() -> TestRunner {
     let seed = std::env::var("ICECORE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x1CE_u64);
-    println!("seed {seed}, {count} sequences");
+    println!("seed {seed}");
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let mut runner =
-        TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+}
+
+/// Each sequence on a place of its own, of which a backend is opened and something that goes with it.
+pub async fn generated<P>(count: usize, is_faulty: bool, place: impl AsyncFn() -> (Arc<dyn Backend>, P)) {
+    println!("{count} sequences");
+    let mut runner = runner();
     let sequences = proptest::collection::vec(step(is_faulty), 1..40);
     let mut all = Told::default();
     for number in 0..count {
