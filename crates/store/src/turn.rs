@@ -104,6 +104,10 @@ impl Turn {
             return Some(self);
         }
         state.phase = Phase::Idle;
+        if state.pending.is_empty() {
+            // Its room is more than half of what an idle log takes.
+            state.pending = VecDeque::new();
+        }
         let ids = state.ids.len();
         drop(state);
         self.is_held = false;

@@ -70,8 +70,8 @@ struct Won {
 /// The most commits, and bytes of them, that are kept for one state.
 const WON_MAX: usize = 256;
 const WON_BYTES_MAX: usize = 1 << 20;
-/// About what a slot takes that holds nothing.
-const SLOT_BYTES: usize = 512;
+/// About what a slot takes that holds nothing, and the first node of the map of its documents, which has room for eleven. Measured.
+const SLOT_BYTES: usize = 2 << 10;
 
 impl fmt::Debug for States {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
