@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use documents::*;
 use icecore_embedded::Memory;
-use icecore_log::{Backend, ErrorKind, LogPrefix, Version};
+use icecore_log::{Backend, ErrorKind, Event, LogPrefix, Version};
 use icecore_store::state::{At, Changes, Condition};
 
 fn memory() -> Arc<dyn Backend> {
@@ -135,4 +135,34 @@ async fn bases_that_race_with_writers_lose_nothing() {
 async fn a_log_without_a_commit_has_no_base() {
     let error = open(&memory(), by_count(NEVER)).write_base().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+/// What a document keeps in memory is its own value: not what else was in its commit, in a base, or in the block of a snapshot.
+#[tokio::test]
+async fn a_small_document_does_not_keep_in_memory_what_it_was_read_with() {
+    let backend = memory();
+    let writer = open(&backend, by_count(2));
+    let beside = Event::new("said", noise(1, 200_000).bytes().clone());
+    writer.commit(Changes::new().put("a", noise(2, 10)).event(beside)).await.unwrap();
+    let taken = async |what: &str| {
+        let reader = open(&backend, by_count(2));
+        let head = reader.head().await.unwrap().unwrap().version;
+        // Such a state is not kept.
+        let state = reader.state_at(At::Version(head)).await.unwrap();
+        let json = state.get("a").unwrap().json.clone();
+        drop(state);
+        // What nobody else has says how much memory there is to it.
+        let room = json.try_into_mut().unwrap_or_else(|_| panic!("{what}: it is held elsewhere")).capacity();
+        assert!(room < 100, "{what}: {room} bytes for 12");
+    };
+    taken("a commit").await;
+    writer.commit(Changes::new().put("large", noise(3, 20_000))).await.unwrap();
+    for number in 0..4 {
+        writer.put("other", noise(number, 10)).await.unwrap();
+        writer.state().await.unwrap();
+        land().await;
+    }
+    taken("a snapshot").await;
+    writer.write_base().await.unwrap();
+    taken("a base").await;
 }

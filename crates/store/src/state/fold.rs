@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use icecore_log::{
     Entry, Error, ErrorKind, Hash, Head, Header, LogId, PageLimit, Result, StoredCommit, Version,
 };
@@ -322,8 +323,15 @@ pub(crate) fn take_up(
     }
     state.life.begin(header.version.previous(), header, entries);
     let changes = entries.iter().flat_map(|entry| event::changes(&entry.events));
-    for ((_, change), index) in changes.zip(0..) {
+    let bytes: usize = entries.iter().flat_map(|entry| &entry.events).map(|event| event.data.len()).sum();
+    for ((_, mut change), index) in changes.zip(0..) {
         if is_wanted(change.key()) {
+            if let DocumentEvent::Put { json, .. } = &mut change {
+                // Copied if it is small: while it is in memory it should not keep all that it came with there.
+                if json.len() < bytes / 2 {
+                    *json = Bytes::copy_from_slice(json);
+                }
+            }
             state.apply(change, Place { version: header.version.0, index }, header.at).map_err(at)?;
         }
     }
