@@ -1,20 +1,27 @@
-"""What Penguiflow's calls cost, beside its own store in memory: ratios of one run, medians.
+"""What Penguiflow's calls cost, beside its own store in memory, and conversations beside LangGraph's savers.
+
+Ratios of one run, medians.
 
     cargo xtask bench-penguiflow [ROUNDS] [URL]
 
-The URL is of a new store; by default a folder of its own.
+The URL is of a new store; by default a folder of its own. On PostgreSQL it is that of a superuser, who makes a database
+for LangGraph.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import icecore
 from icecore.penguiflow import StateStore
 from penguiflow import Headers, Message, Node, NodePolicy, create, join_k
 from penguiflow.state import (
@@ -32,6 +39,8 @@ EVENTS = 10_000
 MESSAGES = 300
 BURST = 10_000
 UPDATES = 100_000
+CONVERSATIONS = 64
+TURNS = 500
 
 
 def payload(number: int) -> dict[str, Any]:
@@ -186,6 +195,38 @@ async def save_tasks(store: StateStore, tasks: int) -> float:
     return await timed(asyncio.gather(*(some(number) for number in range(tasks)))) / (each * tasks)
 
 
+def documents() -> list[dict[str, Any]]:
+    """Of about 200 bytes."""
+    return [{"id": n, "topic": f"topic {n * 7919 % 997}", "notes": f"{n * 104729:x} " * 24} for n in range(50)]
+
+
+async def conversations(store: icecore.Store, name: str) -> float:
+    """Turns a second of 64 at once: a document is put and an event appended, as LangGraph's put and put_writes."""
+    given = documents()
+
+    async def converse(number: int, turns: int) -> None:
+        log = store.log(f"bench/conversation/{name}-{number}")
+        for turn in range(turns):
+            document = given[turn % len(given)]
+            await log.put("thread", document)
+            await log.append(icecore.Event("wrote", json.dumps(document)))
+
+    await asyncio.gather(*(converse(number, 1) for number in range(CONVERSATIONS)))
+    took = await timed(asyncio.gather(*(converse(number, TURNS) for number in range(CONVERSATIONS))))
+    return CONVERSATIONS * TURNS / took
+
+
+def savers(url: str) -> dict[str, float]:
+    """The same of LangGraph's savers, a thread each: turns a second, by which saver."""
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        with open(f"{folder}/small.jsonl", "w") as lines:
+            lines.writelines(f"{json.dumps(document)}\n" for document in documents())
+        place = ["--postgres", url] if url.startswith("postgres") else ["--sqlite", folder]
+        script = [os.environ["ICECORE_BENCH_PEERS"], "bench/peers/langgraph_savers.py", "small", folder, *place]
+        told = json.loads(subprocess.run(script, check=True, capture_output=True).stdout)
+    return {name: of["turns"] / of["seconds"] for name, of in told.items() if isinstance(of, dict) and "turns" in of}
+
+
 def shown(name: str, values: list[float], unit: float, of: list[float] | None = None) -> None:
     median = statistics.median(values)
     line = f"{name}: {median * unit:.2f}"
@@ -239,6 +280,15 @@ async def main(count: int, url: str) -> None:
     ):
         lists = [await timed(ours.list_updates("many", since_id=since)) for _ in range(count * 3)]
         shown(f"list_updates of 100,000, at most 500{name}, ms", lists, 1e3)
+    beside: dict[str, list[float]] = {}
+    rates = []
+    for number in range(count):
+        for saver, rate in savers(url).items():
+            beside.setdefault(saver, []).append(rate)
+        rates.append(await conversations(ours.icecore, str(number)))
+    for saver, of_it in beside.items():
+        shown(f"{CONVERSATIONS} conversations, LangGraph's saver ({saver}), turns/s", of_it, 1)
+        shown(f"{CONVERSATIONS} conversations, turns/s, and times that", rates, 1, of_it)
     again = StateStore(ours.icecore, tenant="bench")
     shown("list_updates with another store object, ms", [await timed(again.list_updates("many", since_id=middle))], 1e3)
     await ours.aclose()

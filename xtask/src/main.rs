@@ -33,7 +33,7 @@ cargo xtask COMMAND
   bench [ROUNDS] [NAME …]
                   benchmarks, each a ratio to a yardstick of the same run
   bench-penguiflow [ROUNDS] [URL]
-                  what Penguiflow's calls cost, beside its own store in memory
+                  what Penguiflow's calls cost, beside its own store in memory and LangGraph's savers
   bench-systems [ROUNDS] [SYSTEM …]
                   every system beside its own client, with the servers of the tests: memory, file, sqlite, postgres, mysql,
                   mongodb, redis, dynamodb, s3, gcs, azure

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::install::{self, python};
+use crate::peers;
 use crate::penguiflow;
 use crate::run::{self, Counts, Outcome, command, succeed};
 use crate::servers::Servers;
@@ -35,13 +36,15 @@ pub fn build_and_install() -> Outcome {
 /// What Penguiflow's calls cost, with a release build of the package beside the one that is tested.
 pub fn bench(arguments: &[&str]) -> Outcome {
     install::run_inside(install::for_a_flow)?;
+    install::run_inside(install::for_peers)?;
     let wheel = build(true)?;
     let beside = run::root().join("target/bench-python");
     let (wheel, into) = (wheel.to_string_lossy(), beside.to_string_lossy());
     let install = ["install", "--quiet", "--no-deps", "--upgrade", "--target", &*into, &*wheel];
     succeed(&mut command(&tool("pip"), &install))?;
     let script = ["crates/python/bench_penguiflow.py"];
-    succeed(command(&tool("python"), &[&script, arguments].concat()).env("PYTHONPATH", &beside))
+    let mut bench = command(&tool("python"), &[&script, arguments].concat());
+    succeed(bench.env("PYTHONPATH", &beside).env("ICECORE_BENCH_PEERS", peers::tool("python")))
 }
 
 /// The programs of `examples` are run by these.
