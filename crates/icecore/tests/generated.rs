@@ -42,8 +42,12 @@ async fn on_each<P>(place: impl Fn() -> (String, P)) {
     generated(rounds(SEQUENCES), false, &place).await;
     let (backend, _goes_with_it) = place().await;
     if backend.capabilities().atomic_create {
-        across::generated(SEQUENCES, false, place).await;
+        across::generated(rounds(SEQUENCES), false, place).await;
     }
+}
+
+fn new_at<P>(place: P, url: impl FnOnce(&P) -> String) -> (String, P) {
+    (url(&place), place)
 }
 
 fn folder(scheme: &str) -> (String, tempfile::TempDir) {
@@ -102,8 +106,4 @@ async fn generated_sequences_answer_as_the_model_does_on_gcs() {
 #[tokio::test]
 async fn generated_sequences_answer_as_the_model_does_on_azure() {
     on_each(|| (buckets::azure(), ())).await;
-}
-
-fn new_at<P>(place: P, url: impl FnOnce(&P) -> String) -> (String, P) {
-    (url(&place), place)
 }

@@ -256,28 +256,6 @@ async fn a_state_is_read_as_it_was_by_version_and_by_time() {
     assert!(nowhere.state().await.unwrap().is_empty());
 }
 
-/// What RFC 6902 says of the three operations that we use. The crate that we make patches with cannot read numbers of any length.
-fn apply(to: &mut serde_json::Value, operation: &serde_json::Value) {
-    let path = operation["path"].as_str().unwrap();
-    let (parent, last) = path.rsplit_once('/').unwrap();
-    let last = last.replace("~1", "/").replace("~0", "~");
-    let place = to.pointer_mut(parent).unwrap();
-    let value = operation.get("value").cloned();
-    match (operation["op"].as_str().unwrap(), place) {
-        ("remove", serde_json::Value::Object(members)) => drop(members.remove(&last).unwrap()),
-        ("remove", serde_json::Value::Array(items)) => drop(items.remove(last.parse().unwrap())),
-        ("add", serde_json::Value::Array(items)) if last == "-" => items.push(value.unwrap()),
-        ("add", serde_json::Value::Array(items)) => items.insert(last.parse().unwrap(), value.unwrap()),
-        ("replace", serde_json::Value::Array(items)) => {
-            items[last.parse::<usize>().unwrap()] = value.unwrap();
-        }
-        ("add" | "replace", serde_json::Value::Object(members)) => {
-            members.insert(last, value.unwrap());
-        }
-        other => unreachable!("{other:?}"),
-    }
-}
-
 #[tokio::test]
 async fn a_difference_is_told_and_its_json_patch_makes_one_of_the_other() {
     let (_, log) = new();
@@ -303,7 +281,7 @@ async fn a_difference_is_told_and_its_json_patch_makes_one_of_the_other() {
     };
     let mut patched = object(&log.state_at(At::Version(Version(1))).await.unwrap());
     for operation in diff.json_patch().as_array().unwrap() {
-        apply(&mut patched, operation);
+        apply_json_patch(&mut patched, operation);
     }
     // A document that says the same in other words is no difference.
     assert_eq!(patched, object(&log.state().await.unwrap()));

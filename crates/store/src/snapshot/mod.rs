@@ -24,7 +24,7 @@ mod writer;
 
 pub(crate) use merge::Merged;
 pub(crate) use names::{PREFIX, SnapshotInfo, delete, list, sweep_incomplete};
-pub(crate) use reader::{Snapshot, TAIL_BYTES};
-pub(crate) use record::{Block, Content, Place, Record, Span, over};
+pub(crate) use reader::Snapshot;
+pub(crate) use record::{Block, Content, Place, Record, Span, apart, over};
 pub(crate) use table::Meta;
 pub(crate) use writer::Writer;

@@ -13,7 +13,7 @@ use super::table::{self, BlockEntry, Check, Damage, INDEX_BYTES_MAX, Meta, PartE
 use crate::Inner;
 
 /// How much of the last part is read first: the index, or nearly.
-pub(crate) const TAIL_BYTES: u64 = 64 << 10;
+const TAIL_BYTES: u64 = 64 << 10;
 
 /// A snapshot that was opened. Cheap to clone; holds its indexes in memory as they are read, and the end of its last part.
 #[derive(Clone, Debug)]
@@ -49,11 +49,23 @@ pub(super) struct PartBlocks {
 }
 
 impl Snapshot {
-    /// Opens a snapshot, and reads so much of its end at once; `None` if it is gone.
+    /// Opens a snapshot; `None` if it is gone.
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`] if its last part is not what was written: go without it, and write another.
-    pub async fn open(
+    pub async fn open(inner: &Inner, log: &LogId, info: SnapshotInfo) -> Result<Option<Self>> {
+        Self::open_with(inner, log, info, TAIL_BYTES).await
+    }
+
+    /// As [`Snapshot::open`], and reads all of its last part at once.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn open_whole(inner: &Inner, log: &LogId, info: SnapshotInfo) -> Result<Option<Self>> {
+        Self::open_with(inner, log, info, u64::MAX).await
+    }
+
+    async fn open_with(
         inner: &Inner,
         log: &LogId,
         info: SnapshotInfo,

@@ -200,12 +200,12 @@ impl Block {
         Ok(Some(Record { key, content }))
     }
 
-    /// Copied if it is small: a document that stays in memory should not keep the whole block there.
     fn owned(&self, json: &[u8]) -> Bytes {
-        if json.len() < self.plain.len() / 2 {
-            Bytes::copy_from_slice(json)
-        } else {
-            self.plain.slice_ref(json)
-        }
+        apart(self.plain.slice_ref(json), self.plain.len())
     }
+}
+
+/// A document, copied if it is a small part of so many bytes that it was read with: while it stays in memory it should not keep them all there.
+pub(crate) fn apart(json: Bytes, bytes: usize) -> Bytes {
+    if json.len() < bytes / 2 { Bytes::copy_from_slice(&json) } else { json }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use icecore_log::{
     Entry, Error, ErrorKind, Hash, Head, Header, LogId, PageLimit, Result, StoredCommit, Version,
 };
@@ -11,7 +10,7 @@ use crate::chain::Chain;
 use crate::pages::Pages;
 use crate::read::Range;
 use crate::retention::{deleted, is_deleted};
-use crate::snapshot::Place;
+use crate::snapshot::{self, Place};
 use crate::state::base;
 use crate::state::cache::Slot;
 use crate::state::consistency::{Consistency, Seen, Token};
@@ -327,10 +326,7 @@ pub(crate) fn take_up(
     for ((_, mut change), index) in changes.zip(0..) {
         if is_wanted(change.key()) {
             if let DocumentEvent::Put { json, .. } = &mut change {
-                // Copied if it is small: while it is in memory it should not keep all that it came with there.
-                if json.len() < bytes / 2 {
-                    *json = Bytes::copy_from_slice(json);
-                }
+                *json = snapshot::apart(std::mem::take(json), bytes);
             }
             state.apply(change, Place { version: header.version.0, index }, header.at).map_err(at)?;
         }

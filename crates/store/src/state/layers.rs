@@ -37,9 +37,12 @@ impl Layers {
             let bytes: u64 = path.iter().map(SnapshotInfo::bytes).sum();
             // What is read as a whole is read at once.
             let is_whole = bytes <= inner.settings.whole_state_bytes_max;
-            let tail_bytes = if is_whole { u64::MAX } else { snapshot::TAIL_BYTES };
             for info in path {
-                match Snapshot::open(inner, log, info.clone(), tail_bytes).await {
+                let opened = match is_whole {
+                    true => Snapshot::open_whole(inner, log, info.clone()).await,
+                    false => Snapshot::open(inner, log, info.clone()).await,
+                };
+                match opened {
                     Ok(Some(snapshot)) if goes_on(layers.last(), &snapshot) => layers.push(snapshot),
                     Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
                     Ok(_) | Err(_) => {
@@ -62,9 +65,7 @@ impl Layers {
         if below.version() != from {
             return Ok(None);
         }
-        let Some(snapshot) = Snapshot::open(inner, log, info, snapshot::TAIL_BYTES).await? else {
-            return Ok(None);
-        };
+        let Some(snapshot) = Snapshot::open(inner, log, info).await? else { return Ok(None) };
         if !goes_on(below.0.last(), &snapshot) {
             return Err(damaged(log, to, "a snapshot is of another history"));
         }

@@ -212,7 +212,7 @@ impl Spacing {
         let listed = snapshot::list(inner, &log.id, top.info().incarnation).await?;
         let kept = listed.into_iter().rfind(|info| info.is_kept && info.to <= layers.version());
         if let Some(kept) = kept
-            && let Ok(Some(kept)) = Snapshot::open(inner, &log.id, kept, snapshot::TAIL_BYTES).await
+            && let Ok(Some(kept)) = Snapshot::open(inner, &log.id, kept).await
         {
             // A whole state stands for the log from its beginning.
             spacing.grown = all.saturating_sub(kept.meta().log_bytes);

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use icecore_layers::{Fate, Fault};
-use icecore_log::{Backend, EntryId, Error, ErrorKind, LogId, Result, Version};
+use icecore_log::{Backend, EntryId, LogId, Result};
 use icecore_store::state::{Changes, Condition, Json, Merge, States};
 use icecore_store::{Receipt, Settings, Store};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
-use crate::model::{rounds, runner};
+use crate::model::{Ask, Versions, ask, failed, failing, runner, until_told};
 use crate::support::event;
 
 const LOGS: usize = 3;
@@ -24,17 +24,8 @@ enum Change {
     Delete(usize),
 }
 
-/// Versions are relative to those of the model.
-#[derive(Debug, Clone, Copy)]
-enum Ask {
-    Log(i64),
-    Document(usize, i64),
-    Absent(usize),
-    Exists(usize),
-}
-
 /// What is decided on one log: nothing at all, if it is only read.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Part {
     changes: Vec<Change>,
     asks: Vec<Ask>,
@@ -63,16 +54,9 @@ fn part() -> impl Strategy<Value = Option<Part>> {
     let change = prop_oneof![
         3 => (key.clone(), 0..9_i64).prop_map(|(key, value)| Change::Put(key, value)),
         2 => (key.clone(), 1..5_i64).prop_map(|(key, by)| Change::Add(key, by)),
-        1 => key.clone().prop_map(Change::Delete),
+        1 => key.prop_map(Change::Delete),
     ];
-    let off = prop::sample::select(vec![0, 0, 0, 0, 1, -1]);
-    let ask = prop_oneof![
-        off.clone().prop_map(Ask::Log),
-        (key.clone(), off).prop_map(|(key, off)| Ask::Document(key, off)),
-        key.clone().prop_map(Ask::Absent),
-        key.prop_map(Ask::Exists),
-    ];
-    let part = (prop::collection::vec(change, 0..3), prop::collection::vec(ask, 0..2));
+    let part = (prop::collection::vec(change, 0..3), prop::collection::vec(ask(0..KEYS.len()), 0..2));
     prop::option::weighted(0.7, part.prop_map(|(changes, asks)| Part { changes, asks }))
 }
 
@@ -98,13 +82,28 @@ fn id(log: usize) -> LogId {
     LogId::new("acme", "account", &log.to_string()).unwrap()
 }
 
-/// The version of each log, and of each document beside its value.
-type Model = [(u64, BTreeMap<&'static str, (i64, u64)>); LOGS];
+/// A log in the model: its version, and that of each document beside its value.
+#[derive(Debug, Default, PartialEq)]
+struct Account {
+    head: u64,
+    docs: BTreeMap<&'static str, (i64, u64)>,
+}
+
+impl Versions for Account {
+    fn head(&self) -> u64 {
+        self.head
+    }
+
+    fn version_of(&self, key: &str) -> u64 {
+        self.docs.get(key).map_or(0, |doc| doc.1)
+    }
+}
 
 struct Sequence {
     backend: Arc<Fault>,
     stores: [Store; 2],
-    model: Model,
+    model: [Account; LOGS],
+    is_faulty: bool,
     ids: usize,
     conflicts: usize,
     unknown: usize,
@@ -112,20 +111,6 @@ struct Sequence {
 }
 
 impl Part {
-    fn conditions(&self, (version, docs): &(u64, BTreeMap<&str, (i64, u64)>)) -> Vec<Condition> {
-        let off = |version: u64, by: i64| Version(version.saturating_add_signed(by));
-        let condition = |ask: &Ask| match *ask {
-            Ask::Log(by) => Condition::Log(off(*version, by)),
-            Ask::Document(key, by) => Condition::Document {
-                key: KEYS[key].to_owned(),
-                version: off(docs.get(KEYS[key]).map_or(0, |doc| doc.1), by),
-            },
-            Ask::Absent(key) => Condition::Absent(KEYS[key].to_owned()),
-            Ask::Exists(key) => Condition::Exists(KEYS[key].to_owned()),
-        };
-        self.asks.iter().map(condition).collect()
-    }
-
     fn changes(&self, conditions: &[Condition], id: Option<&EntryId>) -> Changes {
         let mut changes = Changes::new();
         for change in &self.changes {
@@ -140,20 +125,6 @@ impl Part {
     }
 }
 
-/// Whether it holds, as it is named, and what is found.
-fn judged(condition: &Condition, (head, docs): &(u64, BTreeMap<&str, (i64, u64)>)) -> (bool, String, u64) {
-    let version = |key: &str| docs.get(key).map_or(0, |doc| doc.1);
-    match condition {
-        Condition::Log(wanted) => (wanted.0 == *head, format!("log at {wanted}"), *head),
-        Condition::Document { key, version: wanted } => {
-            let found = version(key);
-            (found != 0 && found == wanted.0, format!("{key} at {wanted}"), found)
-        }
-        Condition::Absent(key) => (version(key) == 0, format!("{key} absent"), version(key)),
-        Condition::Exists(key) => (version(key) != 0, format!("{key} exists"), version(key)),
-    }
-}
-
 impl Sequence {
     fn new(backend: Arc<dyn Backend>, is_faulty: bool) -> Self {
         let backend = Arc::new(Fault::new(backend));
@@ -163,21 +134,16 @@ impl Sequence {
             Store::builder(Arc::clone(&backend) as Arc<dyn Backend>).settings(settings).build()
         };
         let stores = [build(), build()];
-        let (model, what) = (Model::default(), String::new());
-        Self { backend, stores, model, ids: 0, conflicts: 0, unknown: 0, what }
+        let (model, what) = (<[Account; LOGS]>::default(), String::new());
+        Self { backend, stores, model, is_faulty, ids: 0, conflicts: 0, unknown: 0, what }
     }
 
     /// Until it is told, each time from the other store.
     async fn told<T>(&mut self, store: usize, mut attempt: impl AsyncFnMut(Store) -> Result<T>) -> Result<T> {
-        for number in 0..100 {
-            match attempt(self.stores[(store + number) % 2].clone()).await {
-                Err(error) if [ErrorKind::Unknown, ErrorKind::Unavailable].contains(&error.kind()) => {
-                    self.unknown += usize::from(error.kind() == ErrorKind::Unknown);
-                }
-                told => return told,
-            }
-        }
-        unreachable!("{}: never told", self.what);
+        let each = async |number: usize| attempt(self.stores[(store + number) % 2].clone()).await;
+        let (told, unknown) = until_told(self.is_faulty, &self.what, each).await;
+        self.unknown += unknown;
+        told
     }
 
     async fn step(&mut self, step: &Step) {
@@ -187,15 +153,11 @@ impl Sequence {
         let named: Vec<(usize, &Part)> =
             step.parts.iter().enumerate().filter_map(|(log, part)| Some((log, part.as_ref()?))).collect();
         let ids: Vec<LogId> = named.iter().map(|(log, _)| id(*log)).collect();
-        let (mut decided, mut failing) = (Vec::new(), Vec::new());
+        let (mut decided, mut not_held) = (Vec::new(), Vec::new());
         for (log, part) in &named {
-            let conditions = part.conditions(&self.model[*log]);
-            for condition in &conditions {
-                let (holds, said, found) = judged(condition, &self.model[*log]);
-                if !holds {
-                    failing.push((said, found.to_string()));
-                }
-            }
+            let account = &self.model[*log];
+            let conditions: Vec<_> = part.asks.iter().map(|ask| ask.condition(&KEYS, account)).collect();
+            not_held.extend(failing(&conditions, account));
             decided.push((id(*log), part.changes(&conditions, entry.as_ref())));
         }
         let is_behind =
@@ -204,7 +166,7 @@ impl Sequence {
         self.check(&states);
         if let How::Behind(Some(log)) = step.how {
             self.told(1, async |store| store.append(&id(log), event("beside")).await).await.unwrap();
-            self.model[log].0 += 1;
+            self.model[log].head += 1;
         }
         self.backend.plan(step.fates.iter().copied());
         let told = self
@@ -215,7 +177,7 @@ impl Sequence {
             })
             .await;
         self.backend.forget_plan();
-        self.judge(&named, &failing, is_behind, step, told, &what);
+        self.judge(&named, &not_held, is_behind, step, told, &what);
         let all: Vec<LogId> = (0..LOGS).map(id).collect();
         for store in 0..2 {
             let states = self.told(store, async |store| store.states(&all).await).await.unwrap();
@@ -227,7 +189,7 @@ impl Sequence {
     fn judge(
         &mut self,
         named: &[(usize, &Part)],
-        failing: &[(String, String)],
+        not_held: &[String],
         is_behind: bool,
         step: &Step,
         told: Result<Option<Vec<Receipt>>>,
@@ -245,16 +207,16 @@ impl Sequence {
             }
             Ok(receipts) => {
                 assert!(!is_behind, "{what}: behind what was seen something was appended");
-                assert_eq!(failing, [], "{what}");
+                assert_eq!(not_held, Vec::<String>::new(), "{what}");
                 let receipts: Vec<_> =
                     receipts.unwrap().into_iter().map(|receipt| (receipt.log, receipt.version.0)).collect();
-                let wanted: Vec<_> = changed.iter().map(|log| (id(*log), self.model[*log].0 + 1)).collect();
+                let wanted: Vec<_> =
+                    changed.iter().map(|log| (id(*log), self.model[*log].head + 1)).collect();
                 assert_eq!(receipts, wanted, "{what}");
             }
             Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::Conflict, "{what}: {error}");
-                assert_eq!(facts(&error), failing, "{what}: {error}");
-                assert!(!failing.is_empty(), "{what}: {error}");
+                assert_eq!(failed(&error), not_held, "{what}: {error}");
+                assert!(!not_held.is_empty(), "{what}: {error}");
                 self.conflicts += 1;
                 return;
             }
@@ -263,7 +225,7 @@ impl Sequence {
             return;
         }
         for (log, part) in named {
-            let (head, docs) = &mut self.model[*log];
+            let Account { head, docs } = &mut self.model[*log];
             *head += 1;
             for change in &part.changes {
                 match *change {
@@ -281,28 +243,19 @@ impl Sequence {
     fn check(&self, states: &States) {
         for (log, state) in states.iter() {
             let number: usize = log.key().parse().unwrap();
-            let (head, docs) = &self.model[number];
-            let found: BTreeMap<_, _> = state
+            let documents: BTreeMap<_, _> = state
                 .documents("")
                 .map(|(key, doc)| (key, (doc.read::<i64>().unwrap(), doc.version.0)))
                 .collect();
-            assert_eq!((state.version.0, &found), (*head, docs), "{}: {log}", self.what);
+            let Account { head, docs } = &self.model[number];
+            assert_eq!((state.version.0, &documents), (*head, docs), "{}: {log}", self.what);
         }
     }
 }
 
-/// What a conflict names, log by log.
-fn facts(error: &Error) -> Vec<(String, String)> {
-    let of = |wanted: &str| {
-        let facts = error.facts().filter(move |(name, _)| *name == wanted);
-        facts.map(|(_, value)| value.to_owned()).collect::<Vec<_>>()
-    };
-    of("failed").into_iter().zip(of("found")).collect()
-}
-
 /// Each sequence on a place of its own.
 pub async fn generated<P>(count: usize, is_faulty: bool, place: impl AsyncFn() -> (Arc<dyn Backend>, P)) {
-    let (count, mut runner) = (rounds(count), runner());
+    let mut runner = runner();
     println!("{count} sequences over several logs");
     let sequences = prop::collection::vec(step(is_faulty), 1..20);
     let (mut conflicts, mut unknown) = (0, 0);

@@ -1,7 +1,6 @@
 //! Values, keys, histories and damage that could break a state.
 
 use super::*;
-use crate::model::apply_json_patch;
 
 #[tokio::test]
 async fn ten_thousand_documents_are_put_listed_compared_forked_and_set_back() {

@@ -54,24 +54,28 @@ async fn counted(log: &Log) -> u64 {
     log.document("count").await.unwrap().map_or(0, |document| document.read().unwrap())
 }
 
+async fn memory() -> (Arc<dyn Backend>, ()) {
+    (Arc::new(Memory::default()), ())
+}
+
 #[tokio::test]
 async fn generated_sequences_over_two_stores_answer_as_the_model_does() {
-    generated(rounds(120), false, async || (Arc::new(Memory::default()) as Arc<dyn Backend>, ())).await;
+    generated(rounds(120), false, memory).await;
 }
 
 #[tokio::test]
 async fn generated_sequences_with_lost_answers_apply_each_change_once() {
-    generated(rounds(30), true, async || (Arc::new(Memory::default()) as Arc<dyn Backend>, ())).await;
+    generated(rounds(30), true, memory).await;
 }
 
 #[tokio::test]
 async fn generated_transactions_over_several_logs_answer_as_the_model_does() {
-    across::generated(100, false, async || (Arc::new(Memory::default()) as Arc<dyn Backend>, ())).await;
+    across::generated(rounds(100), false, memory).await;
 }
 
 #[tokio::test]
 async fn generated_transactions_over_several_logs_with_lost_answers_are_committed_once() {
-    across::generated(30, true, async || (Arc::new(Memory::default()) as Arc<dyn Backend>, ())).await;
+    across::generated(rounds(30), true, memory).await;
 }
 
 // A backend that is slow, or shows something else than there is.

@@ -13,6 +13,7 @@ use icecore_log::{
     Timestamp, Version,
 };
 use icecore_store::{Log, Range, Settings, Store};
+use serde_json::Value;
 
 /// A clock that goes where a test puts it.
 #[derive(Debug, Default)]
@@ -99,4 +100,23 @@ pub async fn append_base(log: &Log, backend: &Arc<dyn Backend>) -> Version {
     let created = backend.create(vec![Run::one(log.id().clone(), head.hash(), commit)], Mode::Each).await;
     assert!(created[0].is_done(), "{created:?}");
     version
+}
+
+/// What RFC 6902 says of the operations that we use. The crate that we make patches with cannot read numbers of any length.
+pub fn apply_json_patch(to: &mut Value, operation: &Value) {
+    let path = operation["path"].as_str().unwrap();
+    let (parent, last) = path.rsplit_once('/').unwrap();
+    let last = last.replace("~1", "/").replace("~0", "~");
+    let place = to.pointer_mut(parent).unwrap();
+    let value = operation.get("value").cloned();
+    match (operation["op"].as_str().unwrap(), place) {
+        ("remove", Value::Object(members)) => drop(members.remove(&last).unwrap()),
+        ("remove", Value::Array(items)) => drop(items.remove(last.parse().unwrap())),
+        ("add", Value::Array(items)) if last == "-" => items.push(value.unwrap()),
+        ("add", Value::Array(items)) => items.insert(last.parse().unwrap(), value.unwrap()),
+        ("replace", Value::Array(items)) => items[last.parse::<usize>().unwrap()] = value.unwrap(),
+        ("add", Value::Object(members)) => drop(members.insert(last, value.unwrap())),
+        ("replace", Value::Object(members)) => *members.get_mut(&last).unwrap() = value.unwrap(),
+        other => unreachable!("{other:?}"),
+    }
 }

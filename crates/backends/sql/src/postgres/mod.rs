@@ -195,26 +195,19 @@ impl Postgres {
             let set = format!("SET synchronous_commit = '{synchronous_commit}'");
             session.control(&set, Stage::Before).await?;
         }
-        let mut durability = found.durability();
-        let mut listener = None;
-        let pool = |listener| {
+        let next = |before: &Pool<Postgres>, listener| {
             let pool = Self::pool(settings, access, primary, Some(synchronous_commit), listener);
-            pool.take_over(&first);
+            pool.take_over(before);
             pool
         };
-        if durability == Durability::Replicated {
-            // A commit that did not reach its standbys is told by a warning alone. Whether those can be heard is tried, not assumed.
-            let pool = pool(Some(Listener));
-            let mut session = pool.session(Purpose::Reading, deadline).await?;
-            if hears_warnings(&mut session).await? {
-                listener = Some(Listener);
-            } else {
-                durability = Durability::Disk;
-            }
-            drop(session);
-            first.take_over(&pool);
+        let mut durability = found.durability();
+        let is_replicated = durability == Durability::Replicated;
+        let mut pool = next(&first, is_replicated.then_some(Listener));
+        // A commit that did not reach its standbys is told by a warning alone. Whether those can be heard is tried, not assumed.
+        if is_replicated && !hears_warnings(&mut pool.session(Purpose::Reading, deadline).await?).await? {
+            durability = Durability::Disk;
+            pool = next(&pool, None);
         }
-        let pool = pool(listener);
         let mut session = pool.session(Purpose::Writing, deadline).await?;
         config::make_tables(&mut session, settings, access).await?;
         drop(session);

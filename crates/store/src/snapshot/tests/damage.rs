@@ -8,9 +8,7 @@ use icecore_embedded::Memory;
 use icecore_log::{BlobId, ErrorKind, Incarnation, Result, Version};
 
 use super::support::*;
-use crate::snapshot::{
-    Content, Record, Snapshot, SnapshotInfo, TAIL_BYTES, delete, list, sweep_incomplete, table,
-};
+use crate::snapshot::{Content, Record, Snapshot, SnapshotInfo, delete, list, sweep_incomplete, table};
 use crate::{Inner, Store};
 
 fn small() -> Model {
@@ -38,7 +36,7 @@ async fn replace(inner: &Inner, blob: &BlobId, bytes: &[u8]) {
 
 /// Opens it and reads all of it, once in order and once key by key.
 async fn read_all(inner: &Inner, info: &SnapshotInfo, model: &Model) -> Result<Vec<Record>> {
-    let snapshot = Snapshot::open(inner, &log(), info.clone(), TAIL_BYTES).await?.unwrap();
+    let snapshot = Snapshot::open(inner, &log(), info.clone()).await?.unwrap();
     for (key, content) in model {
         // A key whose block is whole may be read; what is read is right.
         if let Ok(found) = snapshot.get(&*inner.backend, key).await {
@@ -126,7 +124,7 @@ async fn parts_of_two_snapshots_are_never_mixed() {
 
     for ((blob, bytes), (_, foreign)) in mine.iter().zip(&other).filter(|(mine, other)| mine.1 != other.1) {
         replace(inner, blob, foreign).await;
-        let snapshot = Snapshot::open(inner, &log(), ours.clone(), TAIL_BYTES).await;
+        let snapshot = Snapshot::open(inner, &log(), ours.clone()).await;
         let noticed = match snapshot {
             Ok(snapshot) => read_from(inner, &snapshot.unwrap(), Bound::Unbounded).await.unwrap_err(),
             Err(noticed) => noticed,
@@ -143,7 +141,7 @@ async fn parts_of_two_snapshots_are_never_mixed() {
         for (part, (_, bytes)) in mine.iter().enumerate() {
             inner.backend.put_blob(&other.blob(&log(), part).unwrap(), bytes.clone()).await.unwrap();
         }
-        let noticed = Snapshot::open(inner, &log(), other, TAIL_BYTES).await.unwrap_err();
+        let noticed = Snapshot::open(inner, &log(), other).await.unwrap_err();
         assert_eq!(noticed.kind(), ErrorKind::Corrupt, "it says what it is");
     }
 }
@@ -176,7 +174,7 @@ async fn only_whole_snapshots_are_listed_in_order_and_the_rest_is_swept() {
 
     delete(inner, &log(), &diff).await.unwrap();
     assert_eq!(list().await, [older, whole]);
-    assert!(Snapshot::open(inner, &log(), diff, TAIL_BYTES).await.unwrap().is_none());
+    assert!(Snapshot::open(inner, &log(), diff).await.unwrap().is_none());
 }
 
 #[tokio::test]

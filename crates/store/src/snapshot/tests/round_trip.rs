@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::support::*;
 use crate::Store;
-use crate::snapshot::{Content, Meta, Snapshot, SnapshotInfo, TAIL_BYTES, Writer, list};
+use crate::snapshot::{Content, Meta, Snapshot, SnapshotInfo, Writer, list};
 use crate::state::expiry::{Expiry, Life};
 
 /// Bytes that zstd makes nothing of.
@@ -199,7 +199,7 @@ async fn a_snapshot_is_written_to_its_golden_bytes_and_read_from_them() {
     }
     let listed = list(&golden.0, &log(), INCARNATION).await.unwrap();
     assert_eq!(listed.len(), 1);
-    let snapshot = Snapshot::open(&golden.0, &log(), listed[0].clone(), TAIL_BYTES).await.unwrap().unwrap();
+    let snapshot = Snapshot::open(&golden.0, &log(), listed[0].clone()).await.unwrap().unwrap();
     assert_eq!(read_from(&golden.0, &snapshot, Bound::Unbounded).await.unwrap(), records(&model));
 }
 

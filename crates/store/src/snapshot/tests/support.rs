@@ -16,7 +16,7 @@ use icecore_log::{
 };
 use proptest::prelude::*;
 
-use crate::snapshot::{Content, Meta, Place, Record, Snapshot, SnapshotInfo, TAIL_BYTES, Writer};
+use crate::snapshot::{Content, Meta, Place, Record, Snapshot, SnapshotInfo, Writer};
 use crate::state::expiry::{Expiry, Life};
 use crate::{Inner, Store};
 
@@ -102,7 +102,7 @@ pub async fn write(inner: &Inner, span: (u64, u64), model: &Model, sizes: (usize
 }
 
 pub async fn open(inner: &Inner, info: &SnapshotInfo) -> Snapshot {
-    Snapshot::open(inner, &log(), info.clone(), TAIL_BYTES).await.unwrap().unwrap()
+    Snapshot::open(inner, &log(), info.clone()).await.unwrap().unwrap()
 }
 
 /// Everything from a key on.

@@ -1,5 +1,6 @@
 //! What the documents of a log must be, said as simply as it can be; and the steps that are generated.
 
+mod asks;
 mod merges;
 mod sequence;
 
@@ -19,7 +20,8 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Value, json};
 
-use crate::support::{ManualClock, event, log};
+use crate::support::{ManualClock, apply_json_patch, event, log};
+pub use asks::{Ask, Versions, ask, failed, failing, until_told};
 use merges::Merged;
 pub use sequence::{generated, rounds, runner};
 
@@ -39,15 +41,6 @@ enum Change {
     Expire(usize, Option<Expiry>),
     Touch(usize),
     ExpireLog(Option<Expiry>),
-}
-
-/// Versions are relative to those of the model, so that about half of the conditions hold.
-#[derive(Debug, Clone)]
-enum Ask {
-    Log(i64),
-    Document(usize, i64),
-    Absent(usize),
-    Exists(usize),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -160,23 +153,13 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-fn ask() -> impl Strategy<Value = Ask> {
-    let (key, off) = (key(), prop::sample::select(vec![0, 0, 0, -1, 1]));
-    prop_oneof![
-        off.clone().prop_map(Ask::Log),
-        (key.clone(), off).prop_map(|(key, off)| Ask::Document(key, off)),
-        key.clone().prop_map(Ask::Absent),
-        key.prop_map(Ask::Exists),
-    ]
-}
-
 fn when() -> impl Strategy<Value = When> {
     prop_oneof![Just(When::Head), (-1..12_i64).prop_map(When::Version), (-5..40_i64).prop_map(When::Time),]
 }
 
 fn step(is_faulty: bool) -> impl Strategy<Value = Step> {
     let changes = || prop::collection::vec(change(), 0..4);
-    let asks = || prop::collection::vec(ask(), 0..4);
+    let asks = || prop::collection::vec(ask(key()), 0..4);
     let op = prop_oneof![
         6 => change().prop_map(Op::One),
         4 => (changes(), asks(), any::<bool>()).prop_map(|(changes, asks, has_id)| Op::Commit { changes, asks, has_id }),
@@ -374,11 +357,17 @@ fn merge_patch(target: Value, patch: &Value) -> Value {
     Value::Object(members)
 }
 
-impl Model {
+impl Versions for Model {
     fn head(&self) -> u64 {
         self.moments.len() as u64 - 1
     }
 
+    fn version_of(&self, key: &str) -> u64 {
+        self.last().seen(self.next_at()).get(key).map_or(0, |doc| doc.version)
+    }
+}
+
+impl Model {
     fn last(&self) -> &Moment {
         self.moments.last().unwrap()
     }
@@ -386,52 +375,6 @@ impl Model {
     /// When the next commit is made.
     fn next_at(&self) -> i64 {
         if self.head() == 0 { self.now } else { self.last().at.max(self.now) }
-    }
-
-    /// As the next commit sees it.
-    fn version_of(&self, key: &str) -> u64 {
-        self.last().seen(self.next_at()).get(key).map_or(0, |doc| doc.version)
-    }
-
-    fn condition(&self, ask: &Ask) -> Condition {
-        let off = |version: u64, off: i64| Version(version.saturating_add_signed(off));
-        match ask {
-            Ask::Log(by) => Condition::Log(off(self.head(), *by)),
-            Ask::Document(key, by) => Condition::Document {
-                key: KEYS[*key].to_owned(),
-                version: off(self.version_of(KEYS[*key]), *by),
-            },
-            Ask::Absent(key) => Condition::Absent(KEYS[*key].to_owned()),
-            Ask::Exists(key) => Condition::Exists(KEYS[*key].to_owned()),
-        }
-    }
-
-    /// Which fail, and what is found, in order.
-    fn failing(&self, conditions: &[Condition]) -> Vec<String> {
-        let mut failing = Vec::new();
-        for condition in conditions {
-            let (holds, said, found) = match condition {
-                Condition::Log(Version(version)) => {
-                    (*version == self.head(), format!("log at {version}"), self.head())
-                }
-                Condition::Document { key, version } => {
-                    let found = self.version_of(key);
-                    (found != 0 && found == version.0, format!("{key} at {version}"), found)
-                }
-                Condition::Absent(key) => {
-                    let found = self.version_of(key);
-                    (found == 0, format!("{key} absent"), found)
-                }
-                Condition::Exists(key) => {
-                    let found = self.version_of(key);
-                    (found != 0, format!("{key} exists"), found)
-                }
-            };
-            if !holds {
-                failing.extend([said, found.to_string()]);
-            }
-        }
-        failing
     }
 
     /// The next commit: `is_use` unless it is one of maintenance.
@@ -595,23 +538,4 @@ fn asked(changes: &[Change], conditions: &[Condition], id: Option<&EntryId>) -> 
     }
     asked = conditions.iter().fold(asked, |asked, condition| asked.only_if(condition.clone()));
     id.map_or(asked.clone(), |id| asked.with_id(id.clone()))
-}
-
-/// What RFC 6902 says of the operations that we use.
-pub fn apply_json_patch(to: &mut Value, operation: &Value) {
-    let path = operation["path"].as_str().unwrap();
-    let (parent, last) = path.rsplit_once('/').unwrap();
-    let last = last.replace("~1", "/").replace("~0", "~");
-    let place = to.pointer_mut(parent).unwrap();
-    let value = operation.get("value").cloned();
-    match (operation["op"].as_str().unwrap(), place) {
-        ("remove", Value::Object(members)) => drop(members.remove(&last).unwrap()),
-        ("remove", Value::Array(items)) => drop(items.remove(last.parse().unwrap())),
-        ("add", Value::Array(items)) if last == "-" => items.push(value.unwrap()),
-        ("add", Value::Array(items)) => items.insert(last.parse().unwrap(), value.unwrap()),
-        ("replace", Value::Array(items)) => items[last.parse::<usize>().unwrap()] = value.unwrap(),
-        ("add", Value::Object(members)) => drop(members.insert(last, value.unwrap())),
-        ("replace", Value::Object(members)) => *members.get_mut(&last).unwrap() = value.unwrap(),
-        other => unreachable!("{other:?}"),
-    }
 }

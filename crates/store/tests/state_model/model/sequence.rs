@@ -30,13 +30,6 @@ struct Told {
     removed: usize,
 }
 
-/// What a conflict names, and what was found.
-fn failed(error: &Error) -> Vec<String> {
-    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
-    let facts = error.facts().filter(|(name, _)| ["failed", "found"].contains(name));
-    facts.map(|(_, value)| value.to_owned()).collect()
-}
-
 impl Sequence {
     fn new(backend: Arc<dyn Backend>, is_faulty: bool, state_bytes_max: u64) -> Self {
         let (backend, clock) = (Arc::new(Fault::new(backend)), Arc::new(ManualClock::default()));
@@ -83,20 +76,10 @@ impl Sequence {
         store: usize,
         mut attempt: impl AsyncFnMut(Log) -> Result<T>,
     ) -> (Result<T>, bool) {
-        let mut was_unknown = false;
-        for number in 0..200 {
-            match attempt(self.log(store + number)).await {
-                Err(error)
-                    if self.is_faulty
-                        && [ErrorKind::Unknown, ErrorKind::Unavailable].contains(&error.kind()) =>
-                {
-                    was_unknown |= error.kind() == ErrorKind::Unknown;
-                    self.unknown += usize::from(error.kind() == ErrorKind::Unknown);
-                }
-                told => return (told, was_unknown),
-            }
-        }
-        unreachable!("{}: never told", self.what);
+        let each = async |number: usize| attempt(self.log(store + number)).await;
+        let (told, unknown) = until_told(self.is_faulty, &self.what, each).await;
+        self.unknown += unknown;
+        (told, unknown > 0)
     }
 
     async fn state(&mut self, store: usize, at: At) -> Result<Arc<State>> {
@@ -130,7 +113,7 @@ impl Sequence {
                 };
                 let must_exist = match change {
                     Change::Expire(key, _) | Change::Touch(key) => {
-                        self.model.failing(&[Condition::Exists(KEYS[*key].to_owned())])
+                        failing(&[Condition::Exists(KEYS[*key].to_owned())], &self.model)
                     }
                     _ => Vec::new(),
                 };
@@ -325,11 +308,11 @@ impl Sequence {
         is_transaction: bool,
     ) {
         let what = self.what.clone();
-        let conditions: Vec<_> = asks.iter().map(|ask| self.model.condition(ask)).collect();
-        let (failing, in_vain) = (self.model.failing(&conditions), self.model.in_vain(changes));
+        let conditions: Vec<_> = asks.iter().map(|ask| ask.condition(&KEYS, &self.model)).collect();
+        let (not_held, in_vain) = (failing(&conditions, &self.model), self.model.in_vain(changes));
         // Without a condition, and outside of a transaction, it is not always looked at.
         let is_looked_at = is_transaction || !conditions.is_empty();
-        let failing = if failing.is_empty() && is_looked_at { in_vain.clone() } else { failing };
+        let failing = if not_held.is_empty() && is_looked_at { in_vain.clone() } else { not_held };
         let id = (has_id || self.is_faulty).then(|| self.id());
         let wanted = asked(changes, &conditions, id.as_ref());
         let told = if is_transaction {
