@@ -279,10 +279,14 @@ impl State {
         let Some(id) = pending.id() else {
             return false;
         };
-        !self.ids.is_loaded()
-            || (pending.looked_up < self.ids.floor()
-                && pending.hit.is_none()
-                && self.ids.recent(&secret.id_tag(id)).is_none())
+        if !self.ids.is_loaded() {
+            return true;
+        }
+        if pending.looked_up >= self.ids.floor() || pending.hit.is_some() {
+            return false;
+        }
+        let tag = secret.id_tag(id);
+        self.ids.recent(&tag).is_none() && !self.ids.is_in_no_run(&tag)
     }
 
     /// Drops what was withdrawn, with its bytes.

@@ -10,6 +10,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use icecore_log::{BlobId, Error, ErrorKind, Hash, Incarnation, LogId, Result, Version};
 
 use crate::appender::{Active, Known, State};
+use crate::id_filter::{Filter, Filters};
 use crate::ids::{Content, Hit};
 use crate::{Inner, Store, lock};
 
@@ -20,7 +21,7 @@ const RECORD: u64 = 8 + 4 + 2 + 6;
 const MERGED_IDS_MAX: u64 = 4 << 20;
 
 /// What a run's name says of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct RunInfo {
     pub incarnation: Incarnation,
     pub from: u64,
@@ -74,7 +75,8 @@ impl Record {
     }
 }
 
-fn key_of(tag: &[u8; 16]) -> u64 {
+/// Under which a run has an id.
+pub(crate) fn key_of(tag: &[u8; 16]) -> u64 {
     (&tag[..8]).get_u64()
 }
 
@@ -116,15 +118,30 @@ impl RunInfo {
         bytes.freeze()
     }
 
+    /// How many records are read on either side of where one is expected. Of as many uniform keys, those below one are within six standard
+    /// deviations of their mean, almost always.
+    fn width(&self) -> u64 {
+        6 * self.ids.isqrt() + 64
+    }
+
+    /// How many records a look-up reads.
+    pub(crate) fn look(&self) -> u64 {
+        (2 * self.width()).min(self.ids)
+    }
+
+    fn filter(&self, records: impl Iterator<Item = Record>) -> Arc<Filter> {
+        Arc::new(Filter::of(self.ids, records.map(|record| record.key)))
+    }
+
     /// The records of a whole run, checked.
-    fn decode(&self, log: &LogId, bytes: &[u8]) -> Result<Vec<Record>> {
+    fn decode<'a>(&self, log: &LogId, bytes: &'a [u8]) -> Result<impl Iterator<Item = Record> + use<'a>> {
         let (mut head, body) = bytes.split_at_checked(HEAD as usize).unwrap_or_default();
         let is_ours = head.len() as u64 == HEAD
             && head.copy_to_bytes(MAGIC.len()) == MAGIC[..]
             && [head.get_u64(), head.get_u64(), head.get_u64()] == [self.from, self.to, self.ids]
             && body.len() as u64 == self.ids * RECORD
             && head == &Hash::of(body).0[..8];
-        if is_ours { Ok(records_of(body).collect()) } else { Err(damaged(log, self)) }
+        if is_ours { Ok(records_of(body)) } else { Err(damaged(log, self)) }
     }
 }
 
@@ -161,21 +178,29 @@ pub(crate) fn cut_at_gap(runs: &mut Vec<RunInfo>, hole: Version) {
     runs.truncate(count);
 }
 
+/// The filter of a run, which is read whole and checked; `None` if the run is gone.
+pub(crate) async fn filter(inner: &Inner, log: &LogId, run: &RunInfo) -> Result<Option<Arc<Filter>>> {
+    match inner.backend.get_blob(&run.blob(log)?, None).await? {
+        Some(bytes) => Ok(Some(run.filter(run.decode(log, &bytes)?))),
+        None => Ok(None),
+    }
+}
+
 /// Where a run says that an id with this tag's first bytes is; `None` if the run is gone.
 pub(crate) async fn search(
     inner: &Inner,
     log: &LogId,
     run: &RunInfo,
+    filters: &Filters,
     tag: &[u8; 16],
 ) -> Result<Option<Vec<Hit>>> {
-    if run.ids == 0 {
+    if filters.excludes(run, tag) {
         return Ok(Some(Vec::new()));
     }
     let key = key_of(tag);
     let blob = run.blob(log)?;
-    // How many of `ids` uniform keys are below ours: within six standard deviations of this, almost always.
     let expected = ((u128::from(key) * u128::from(run.ids)) >> 64) as u64;
-    let mut width = 6 * run.ids.isqrt() + 64;
+    let mut width = run.width();
     loop {
         let (low, high) = (expected.saturating_sub(width), expected.saturating_add(width).min(run.ids));
         let range = HEAD + low * RECORD..HEAD + high * RECORD;
@@ -202,13 +227,13 @@ pub(crate) async fn write<'a>(
     incarnation: Incarnation,
     versions: std::ops::RangeInclusive<Version>,
     ids: impl Iterator<Item = (&'a [u8; 16], &'a Hit)>,
-) -> Result<RunInfo> {
+) -> Result<(RunInfo, Arc<Filter>)> {
     let (from, to) = (versions.start().0, versions.end().0);
     let mut records: Vec<Record> = ids.map(|(tag, hit)| Record::new(tag, hit, from)).collect();
     records.sort_unstable();
     let run = RunInfo { incarnation, from, to, ids: records.len() as u64 };
     put(inner, log, &run, &records).await?;
-    Ok(run)
+    Ok((run, run.filter(records.into_iter())))
 }
 
 async fn put(inner: &Inner, log: &LogId, run: &RunInfo, records: &[Record]) -> Result<()> {
@@ -236,7 +261,7 @@ pub(crate) fn keep_up(inner: &Arc<Inner>, active: &Arc<Active>, state: &mut Mute
     let (inner, active) = (Arc::clone(inner), Arc::clone(active));
     tokio::spawn(async move {
         let written = write(&inner, &active.id, incarnation, versions, ids.iter());
-        let Ok(run) = written.await else {
+        let Ok((run, filter)) = written.await else {
             // It is tried again after a later commit.
             return;
         };
@@ -244,20 +269,24 @@ pub(crate) fn keep_up(inner: &Arc<Inner>, active: &Arc<Active>, state: &mut Mute
         if let Ok(true) = Store(Arc::clone(&inner)).log(active.id.clone()).clear_if_deleted().await {
             return;
         }
-        let Some(runs) = lock(&active.state).ids.end_run(run) else {
+        let Some(runs) = lock(&active.state).ids.end_run(run, filter) else {
             return;
         };
-        if let Ok(Some(merged)) = merge(&inner, &active.id, runs).await {
-            lock(&active.state).ids.merged(run, merged);
+        if let Ok(Some((merged, filter))) = merge(&inner, &active.id, runs).await {
+            lock(&active.state).ids.merged(run, merged, filter);
         }
         drop(working);
     });
 }
 
-/// Merges the last runs if they are of one size; the new list if it did.
-async fn merge(inner: &Inner, log: &LogId, mut runs: Vec<RunInfo>) -> Result<Option<Vec<RunInfo>>> {
+/// Merges the last runs if they are of one size; the new list if it did, and the filter of its last run.
+async fn merge(
+    inner: &Inner,
+    log: &LogId,
+    mut runs: Vec<RunInfo>,
+) -> Result<Option<(Vec<RunInfo>, Arc<Filter>)>> {
     let many = inner.settings.id_run_merge.max(2);
-    let mut did = false;
+    let mut newest = None;
     while let Some(start) = runs.len().checked_sub(many)
         && may_merge(&runs[start..], inner.settings.id_run_ids.max(1) as u64)
     {
@@ -270,7 +299,7 @@ async fn merge(inner: &Inner, log: &LogId, mut runs: Vec<RunInfo>) -> Result<Opt
             };
             // Checked before its source is deleted: what is damaged stays as it is, and is not spread.
             let shift = (run.from - from) as u32;
-            let of_run = run.decode(log, &bytes)?.into_iter();
+            let of_run = run.decode(log, &bytes)?;
             records.extend(
                 of_run.map(|record| Record { offset: record.offset.saturating_add(shift), ..record }),
             );
@@ -284,9 +313,9 @@ async fn merge(inner: &Inner, log: &LogId, mut runs: Vec<RunInfo>) -> Result<Opt
         }
         runs.truncate(start);
         runs.push(merged);
-        did = true;
+        newest = Some(merged.filter(records.into_iter()));
     }
-    Ok(did.then_some(runs))
+    Ok(newest.map(|filter| (runs, filter)))
 }
 
 /// Runs of one tier, without a gap: a merged run says of every version in it that its ids are there.

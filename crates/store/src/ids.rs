@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use icecore_log::{EntryId, Error, ErrorKind, Header, LogId, PageLimit, Result, Version};
@@ -13,6 +14,7 @@ use icecore_log::{EntryId, Error, ErrorKind, Header, LogId, PageLimit, Result, V
 use crate::append::Receipt;
 use crate::appender::{Active, Known, Tip};
 use crate::busy::{Busy, Working};
+use crate::id_filter::{Filter, Filters};
 use crate::id_runs::{self, RunInfo};
 use crate::{Inner, Log, lock, open};
 
@@ -63,6 +65,9 @@ pub(crate) struct Ids {
     /// Everything above it is in one of the two maps.
     floor: Version,
     runs: Vec<RunInfo>,
+    filters: Filters,
+    /// How many records were read of runs that have no filter.
+    looked: HashMap<RunInfo, u64>,
     /// Ids through this version are in runs, or forgotten.
     runs_through: Version,
     through: Version,
@@ -103,7 +108,7 @@ impl Ids {
 
     /// How many are in memory.
     pub(crate) fn len(&self) -> usize {
-        self.current.len() + self.before.len()
+        self.current.len() + self.before.len() + self.filters.len_in_ids()
     }
 
     pub(crate) fn has_hole(&self) -> bool {
@@ -117,6 +122,31 @@ impl Ids {
     /// An id must have been looked up in the runs at least through this version before the maps can say no.
     pub(crate) fn floor(&self) -> Version {
         self.floor
+    }
+
+    /// Whether no run has it, as far as can be told without a look into them.
+    pub(crate) fn is_in_no_run(&self, tag: &[u8; 16]) -> bool {
+        self.runs.iter().all(|run| self.filters.excludes(run, tag))
+    }
+
+    /// Takes this list of the runs for the one that there was.
+    fn list_anew(&mut self, runs: Vec<RunInfo>) {
+        self.filters.keep_only(&runs);
+        self.looked.retain(|run, _| runs.contains(run));
+        self.runs = runs;
+    }
+
+    /// So many ids are about to be looked up. Which runs are to get a filter first: those of which look-ups would have read all.
+    fn due_filters(&mut self, looks: usize) -> Vec<RunInfo> {
+        let mut due = Vec::new();
+        for run in self.runs.iter().filter(|run| run.ids > 0 && !self.filters.has(run)) {
+            let looked = self.looked.entry(*run).or_default();
+            *looked = looked.saturating_add(run.look().saturating_mul(looks as u64));
+            if *looked >= run.ids {
+                due.push(*run);
+            }
+        }
+        due
     }
 
     pub(crate) fn recent(&self, tag: &[u8; 16]) -> Option<Hit> {
@@ -151,7 +181,7 @@ impl Ids {
     }
 
     /// The run was written: its ids need not be in memory for long. All runs, unless they were read anew meanwhile.
-    pub(crate) fn end_run(&mut self, run: RunInfo) -> Option<Vec<RunInfo>> {
+    pub(crate) fn end_run(&mut self, run: RunInfo, filter: Arc<Filter>) -> Option<Vec<RunInfo>> {
         if !self.loaded || self.runs_through.next().0 != run.from {
             return None;
         }
@@ -160,30 +190,44 @@ impl Ids {
         let all = std::mem::take(&mut self.current).into_iter();
         (self.before, self.current) = all.partition(|(_, hit)| hit.version.0 <= run.to);
         if self.runs.last().is_none_or(|last| last.to < run.to) {
-            self.runs.retain(|other| other.from < run.from);
-            self.runs.push(run);
+            let mut runs = std::mem::take(&mut self.runs);
+            runs.retain(|other| other.from < run.from);
+            runs.push(run);
+            self.list_anew(runs);
+            self.filters.add(run, filter);
         }
         Some(self.runs.clone())
     }
 
-    /// The runs through `last` were merged into these.
-    pub(crate) fn merged(&mut self, last: RunInfo, runs: Vec<RunInfo>) {
-        if self.loaded && self.runs_through.0 == last.to {
-            self.runs = runs;
+    /// The runs through `last` were merged into these, of which the last one has this filter.
+    pub(crate) fn merged(&mut self, last: RunInfo, runs: Vec<RunInfo>, filter: Arc<Filter>) {
+        if self.loaded
+            && self.runs_through.0 == last.to
+            && let Some(merged) = runs.last().copied()
+        {
+            self.list_anew(runs);
+            self.filters.add(merged, filter);
         }
     }
 }
 
 /// Looks up in the id runs what is pending and was not; the order of what is pending does not change.
 pub(crate) async fn look_up_pending(inner: &Inner, turn: &Active, tip: &Tip) -> Result<()> {
-    let (ids, mut runs) = {
-        let state = lock(&turn.state);
+    let (ids, due) = {
+        let mut state = lock(&turn.state);
         let wanted =
             state.pending.iter().enumerate().filter(|(_, pending)| state.must_look_up(pending, tip.secret));
         let ids: Vec<_> =
             wanted.filter_map(|(index, pending)| Some((index, pending.id()?.clone()))).collect();
-        (ids, Runs::of(&state.ids))
+        let due = state.ids.due_filters(ids.len());
+        (ids, due)
     };
+    for run in due {
+        if let Some(filter) = id_runs::filter(inner, &turn.id, &run).await? {
+            lock(&turn.state).ids.filters.add(run, filter);
+        }
+    }
+    let mut runs = Runs::of(&lock(&turn.state).ids);
     for some in ids.chunks(16) {
         let founds = join_all(some.iter().map(|(_, id)| runs.clone().find(inner, &turn.id, tip, id))).await;
         let mut state = lock(&turn.state);
@@ -191,7 +235,8 @@ pub(crate) async fn look_up_pending(inner: &Inner, turn: &Active, tip: &Tip) -> 
             let (found, listed) = found?;
             if let Some(listed) = listed {
                 // Another process merged them: without the new list every look-up would fail first, and nothing be merged here.
-                (state.ids.runs, runs.list) = (listed.clone(), listed);
+                state.ids.list_anew(listed.clone());
+                runs = Runs { list: listed, filters: state.ids.filters.clone(), ..runs };
             }
             // While the log has its turn, entries only join at the back: the index is still its own.
             let Some(pending) = state.pending.get_mut(*index) else {
@@ -227,7 +272,8 @@ pub(crate) async fn find(inner: &Inner, log: &LogId, id: &EntryId) -> Result<Loo
     };
     // Most ids are in a run: then none of the headers behind the runs need be read.
     let mut runs = id_runs::list(inner, log, tip.incarnation).await?;
-    if let Some(Some(hit)) = search(inner, log, &runs, &tip.secret.id_tag(id)).await? {
+    let none = Filters::default();
+    if let Some(Some(hit)) = search(inner, log, &runs, &none, &tip.secret.id_tag(id)).await? {
         let receipt = Some(receipt(log, id, hit));
         return Ok(Look { receipt, is_unsure: false, sealed: tip.sealed });
     }
@@ -313,6 +359,7 @@ enum Found {
 #[derive(Clone)]
 struct Runs {
     list: Vec<RunInfo>,
+    filters: Filters,
     /// Together they reach at least this far,
     through: Version,
     /// but need not hold what is here and below.
@@ -321,7 +368,12 @@ struct Runs {
 
 impl Runs {
     fn of(ids: &Ids) -> Self {
-        Self { list: ids.runs.clone(), through: ids.runs_through, hole: ids.hole }
+        Self {
+            list: ids.runs.clone(),
+            filters: ids.filters.clone(),
+            through: ids.runs_through,
+            hole: ids.hole,
+        }
     }
 
     /// What they say, and their new list if it had to be read.
@@ -336,7 +388,7 @@ impl Runs {
         let mut listed = None;
         // A run that was merged meanwhile is gone: a new listing names its successor.
         for _ in 0..8 {
-            match search(inner, log, &self.list, &tag).await? {
+            match search(inner, log, &self.list, &self.filters, &tag).await? {
                 Some(Some(hit)) => return Ok((Found::Hit(hit), listed)),
                 Some(None) => return Ok((Found::Absent, listed)),
                 None => self.list = id_runs::list(inner, log, tip.incarnation).await?,
@@ -355,9 +407,15 @@ impl Runs {
 }
 
 /// The outer `None`: a run is gone.
-async fn search(inner: &Inner, log: &LogId, runs: &[RunInfo], tag: &[u8; 16]) -> Result<Option<Option<Hit>>> {
+async fn search(
+    inner: &Inner,
+    log: &LogId,
+    runs: &[RunInfo],
+    filters: &Filters,
+    tag: &[u8; 16],
+) -> Result<Option<Option<Hit>>> {
     for run in runs.iter().rev() {
-        let Some(hits) = id_runs::search(inner, log, run, tag).await? else {
+        let Some(hits) = id_runs::search(inner, log, run, filters, tag).await? else {
             return Ok(None);
         };
         for hit in hits {

@@ -25,6 +25,7 @@ mod busy;
 pub mod chain;
 mod confirm;
 pub mod copy;
+mod id_filter;
 mod id_runs;
 pub mod ids;
 mod open;

@@ -152,15 +152,68 @@ async fn runs_that_another_process_merged_are_listed_once() {
     let first = store_over(&backend, |settings| (settings.id_run_ids, settings.id_run_merge) = (4, 100));
     append_ids(&log(&first), 0..9).await;
     assert_eq!(runs(&first).await.len(), 2);
-    let other = store_over(&backend, small);
+    let other = store_over(&backend, |settings| (settings.id_run_ids, settings.id_run_merge) = (4, 3));
     append_ids(&log(&other), 9..13).await;
-    assert!(runs(&other).await.len() < 3);
+    assert_eq!(runs(&other).await.len(), 1);
 
     log(&first).append(event("no id")).await.unwrap();
     let before = hooked.listings.load(Ordering::SeqCst);
-    append_ids(&log(&first), 13..15).await;
+    append_ids(&log(&first), 0..3).await;
 
     assert_eq!(hooked.listings.load(Ordering::SeqCst) - before, 1);
+    assert_eq!(said(&log(&first)).await.len(), 14, "an id that the merged run has was appended again");
+}
+
+/// Each new id was looked for in every run of its log, by a request each: the older a log, the slower.
+#[tokio::test]
+async fn new_ids_are_not_looked_for_in_runs_that_were_read_or_written_once() {
+    let (hooked, backend) = shared(Hooked::default());
+    let many = |settings: &mut Settings| {
+        (settings.id_run_ids, settings.id_run_merge, settings.merge_entries_max) = (64, 3, 1);
+    };
+    let writer = store_over(&backend, many);
+    // A run that was merged, and two behind it.
+    append_ids(&log(&writer), 0..5 * 64).await;
+    assert_eq!(runs(&writer).await.len(), 3);
+    let before = hooked.blob_reads.load(Ordering::SeqCst);
+    append_ids(&log(&writer), 1_000..1_040).await;
+    assert_eq!(hooked.blob_reads.load(Ordering::SeqCst), before, "the runs are its own");
+
+    let reader = store_over(&backend, many);
+    append_ids(&log(&reader), 2_000..2_010).await;
+    let before = hooked.blob_reads.load(Ordering::SeqCst);
+    append_ids(&log(&reader), 3_000..3_010).await;
+    assert_eq!(hooked.blob_reads.load(Ordering::SeqCst), before, "it read them before");
+    // What is there is looked up still, in the runs and behind them.
+    for id in [0, 100, 300, 319, 1_000, 2_000] {
+        append_ids(&log(&reader), id..id + 1).await;
+    }
+    assert_eq!(said(&log(&reader)).await.len(), 5 * 64 + 40 + 20);
+}
+
+/// Of an id that stood in the damaged bytes, "it is not there" was the answer.
+#[tokio::test]
+async fn a_damaged_run_says_so_and_is_made_again_once_it_was_deleted() {
+    let (_, backend) = shared(Hooked::default());
+    let writer = store_over(&backend, small);
+    append_ids(&log(&writer), 0..4).await;
+    let [run] = &runs(&writer).await[..] else { panic!("one run") };
+    replace(&backend, run, |mut bytes| {
+        bytes[40..].chunks_mut(20).for_each(|record| record[0] ^= 1);
+        bytes
+    })
+    .await;
+
+    let reader = log(&store_over(&backend, small));
+    for _ in 0..2 {
+        let error = reader.append(entry("id-0", "0")).await.unwrap_err();
+        assert_eq!((error.kind(), error.fact("blob").is_some()), (ErrorKind::Corrupt, true));
+    }
+    reader.append(event("no id")).await.unwrap();
+    backend.delete_blob(run).await.unwrap();
+
+    append_ids(&log(&store_over(&backend, small)), 0..4).await;
+    assert_eq!(said(&reader).await.len(), 5);
 }
 
 /// While entries went on arriving, one always had to be looked up, and nothing was ever sealed.

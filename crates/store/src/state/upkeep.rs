@@ -113,9 +113,12 @@ fn start(inner: &Arc<Inner>, active: &Arc<Active>, upkeep: &mut Upkeep) {
     tokio::spawn(async move {
         let counted = lock(&active.state).upkeep.counted;
         let looked = write(&log, counted.bytes).await;
-        lock(&active.state).upkeep.looked(counted, looked.unwrap_or(Looked::Nothing));
+        let mut state = lock(&active.state);
+        state.upkeep.looked(counted, looked.unwrap_or(Looked::Nothing));
         drop(working);
         drop(permit);
+        // What was committed meanwhile found somebody at work, and may be the last for long.
+        keep_up(&log.store.0, &active, &mut state.upkeep);
     });
 }
 

@@ -42,6 +42,7 @@ pub struct Hooked {
     pub reads: AtomicUsize,
     pub creates: AtomicUsize,
     pub listings: AtomicUsize,
+    pub blob_reads: AtomicUsize,
 }
 
 #[async_trait]
@@ -115,6 +116,7 @@ impl Backend for Hooked {
     }
 
     async fn get_blob(&self, blob: &BlobId, range: Option<Range<u64>>) -> Result<Option<Bytes>> {
+        self.blob_reads.fetch_add(1, Ordering::SeqCst);
         if let Some(pause) = self.blob_pause {
             tokio::time::sleep(pause).await;
         }

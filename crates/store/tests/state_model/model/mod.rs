@@ -14,7 +14,7 @@ use icecore_layers::{Fate, Fault};
 use icecore_log::{Backend, Entry, EntryId, Error, ErrorKind, LogId, LogPrefix, Result, Timestamp, Version};
 use icecore_store::retention::{Keep, Pace, Trim};
 use icecore_store::state::{At, Changed, Changes, Condition, Expiry, Json, Merge, State};
-use icecore_store::{Log, Settings, Store};
+use icecore_store::{Log, Resolved, Settings, Store};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};

@@ -315,7 +315,7 @@ impl Sequence {
         let failing = if not_held.is_empty() && is_looked_at { in_vain.clone() } else { not_held };
         let id = (has_id || self.is_faulty).then(|| self.id());
         let wanted = asked(changes, &conditions, id.as_ref());
-        let told = if is_transaction {
+        let (told, was_unknown) = if is_transaction {
             let version = self.model.head();
             let seen = Arc::new(AtomicUsize::new(0));
             let is_faulty = self.is_faulty;
@@ -330,9 +330,9 @@ impl Sequence {
                 })
                 .await;
             assert!(is_faulty || seen.load(Ordering::SeqCst) == 1, "{what}: run {seen:?} times");
-            told.0
+            told
         } else {
-            self.try_until_told(store, async |log| log.commit(wanted.clone()).await).await.0
+            self.try_until_told(store, async |log| log.commit(wanted.clone()).await).await
         };
         match told {
             Err(error) => {
@@ -340,6 +340,9 @@ impl Sequence {
                 self.refused += 1;
                 assert_eq!(failed(&error), failing, "{what}: {error}");
                 assert!(!failing.is_empty(), "{what}: {error}");
+                if let (true, Some(id)) = (was_unknown, id) {
+                    self.settle(store, &id, changes, is_looked_at).await;
+                }
             }
             Ok(receipt) => {
                 assert_eq!(failing, Vec::<String>::new(), "{what}");
@@ -354,6 +357,23 @@ impl Sequence {
                     let again = again.await.0.unwrap().unwrap();
                     assert_eq!((again.version.0, again.repeated), (self.model.head(), true), "{what}");
                 }
+            }
+        }
+    }
+
+    /// A try of which nobody knew what became of it may land behind the refusal of the next one, if it was not looked at. Asked for its id, the
+    /// log says for certain, and takes slots for that.
+    async fn settle(&mut self, store: usize, id: &EntryId, changes: &[Change], is_looked_at: bool) {
+        let what = self.what.clone();
+        let told = self.try_until_told(store, async |log| log.resolve(id).await).await.0.unwrap();
+        let head = self.try_until_told(store, async |log| log.head().await).await.0.unwrap();
+        while self.model.head() < head.as_ref().map_or(0, |head| head.version.0) {
+            match &told {
+                Resolved::Committed(receipt) if receipt.version.0 == self.model.head() + 1 => {
+                    assert!(!is_looked_at, "{what}: it was refused, and landed");
+                    self.model.apply(&made(changes));
+                }
+                _ => self.model.commit(&[], false),
             }
         }
     }
