@@ -200,16 +200,20 @@ def documents() -> list[dict[str, Any]]:
     return [{"id": n, "topic": f"topic {n * 7919 % 997}", "notes": f"{n * 104729:x} " * 24} for n in range(50)]
 
 
-async def conversations(store: icecore.Store, name: str) -> float:
-    """Turns a second of 64 at once: a document is put and an event appended, as LangGraph's put and put_writes."""
+async def conversations(store: icecore.Store, name: str, in_one: bool) -> float:
+    """Turns a second of 64 at once: a document is put and an event appended, as LangGraph's put and put_writes, or both in one commit."""
     given = documents()
 
     async def converse(number: int, turns: int) -> None:
         log = store.log(f"bench/conversation/{name}-{number}")
         for turn in range(turns):
             document = given[turn % len(given)]
-            await log.put("thread", document)
-            await log.append(icecore.Event("wrote", json.dumps(document)))
+            event = icecore.Event("wrote", json.dumps(document))
+            if in_one:
+                await log.commit(icecore.Changes().put("thread", document).event(event))
+            else:
+                await log.put("thread", document)
+                await log.append(event)
 
     await asyncio.gather(*(converse(number, 1) for number in range(CONVERSATIONS)))
     took = await timed(asyncio.gather(*(converse(number, TURNS) for number in range(CONVERSATIONS))))
@@ -281,14 +285,16 @@ async def main(count: int, url: str) -> None:
         lists = [await timed(ours.list_updates("many", since_id=since)) for _ in range(count * 3)]
         shown(f"list_updates of 100,000, at most 500{name}, ms", lists, 1e3)
     beside: dict[str, list[float]] = {}
-    rates = []
+    two, one = [], []
     for number in range(count):
         for saver, rate in savers(url).items():
             beside.setdefault(saver, []).append(rate)
-        rates.append(await conversations(ours.icecore, str(number)))
+        two.append(await conversations(ours.icecore, f"two-{number}", in_one=False))
+        one.append(await conversations(ours.icecore, f"one-{number}", in_one=True))
     for saver, of_it in beside.items():
         shown(f"{CONVERSATIONS} conversations, LangGraph's saver ({saver}), turns/s", of_it, 1)
-        shown(f"{CONVERSATIONS} conversations, turns/s, and times that", rates, 1, of_it)
+        shown(f"{CONVERSATIONS} conversations, turns/s, and times that", two, 1, of_it)
+        shown(f"{CONVERSATIONS} conversations, a commit a turn, turns/s, and times that", one, 1, of_it)
     again = StateStore(ours.icecore, tenant="bench")
     shown("list_updates with another store object, ms", [await timed(again.list_updates("many", since_id=middle))], 1e3)
     await ours.aclose()

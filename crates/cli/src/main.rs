@@ -42,6 +42,10 @@ use icecore::{Error, ErrorKind, Meters, Open, Result, Store};
 
 use output::{Format, Output, WhenClosed};
 
+/// glibc before 2.38 does not use again what was aligned and freed, which is each task of Tokio's (decision 0029).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Logs whose commits are created once and never changed, over any storage system.
 #[derive(Debug, Parser)]
 #[command(name = "icecore", version, max_term_width = 80, arg_required_else_help = true)]

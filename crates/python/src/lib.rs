@@ -37,6 +37,10 @@ mod store;
 mod stream;
 mod values;
 
+/// Of the Rust half alone. glibc before 2.38 does not use again what was aligned and freed, which is each task of Tokio's (decision 0029).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// `icecore._native`.
 #[pyo3::pymodule]
 mod _native {

@@ -272,8 +272,9 @@ pub(crate) async fn find(inner: &Inner, log: &LogId, id: &EntryId) -> Result<Loo
     };
     // Most ids are in a run: then none of the headers behind the runs need be read.
     let mut runs = id_runs::list(inner, log, tip.incarnation).await?;
-    let none = Filters::default();
-    if let Some(Some(hit)) = search(inner, log, &runs, &none, &tip.secret.id_tag(id)).await? {
+    // Those that this process has, if it appends to the log.
+    let filters = lock(&inner.active(log).state).ids.filters.clone();
+    if let Some(Some(hit)) = search(inner, log, &runs, &filters, &tip.secret.id_tag(id)).await? {
         let receipt = Some(receipt(log, id, hit));
         return Ok(Look { receipt, is_unsure: false, sealed: tip.sealed });
     }

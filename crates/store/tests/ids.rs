@@ -175,20 +175,25 @@ async fn new_ids_are_not_looked_for_in_runs_that_were_read_or_written_once() {
     // A run that was merged, and two behind it.
     append_ids(&log(&writer), 0..5 * 64).await;
     assert_eq!(runs(&writer).await.len(), 3);
-    let before = hooked.blob_reads.load(Ordering::SeqCst);
+    // Of 1,700 looks one is in vain: a handful would be chance, and without filters they are a hundred.
+    let reads = || hooked.blob_reads.load(Ordering::SeqCst);
+    let before = reads();
     append_ids(&log(&writer), 1_000..1_040).await;
-    assert_eq!(hooked.blob_reads.load(Ordering::SeqCst), before, "the runs are its own");
+    assert!(reads() - before < 5, "the runs are its own");
+    let before = reads();
+    assert_eq!(log(&writer).find(&id("id-100")).await.unwrap().unwrap().version, Version(101));
+    assert!(reads() - before < 3, "it is in the first run");
 
     let reader = store_over(&backend, many);
     append_ids(&log(&reader), 2_000..2_010).await;
-    let before = hooked.blob_reads.load(Ordering::SeqCst);
-    append_ids(&log(&reader), 3_000..3_010).await;
-    assert_eq!(hooked.blob_reads.load(Ordering::SeqCst), before, "it read them before");
+    let before = reads();
+    append_ids(&log(&reader), 3_000..3_040).await;
+    assert!(reads() - before < 5, "it read them before");
     // What is there is looked up still, in the runs and behind them.
     for id in [0, 100, 300, 319, 1_000, 2_000] {
         append_ids(&log(&reader), id..id + 1).await;
     }
-    assert_eq!(said(&log(&reader)).await.len(), 5 * 64 + 40 + 20);
+    assert_eq!(said(&log(&reader)).await.len(), 5 * 64 + 40 + 10 + 40);
 }
 
 /// Of an id that stood in the damaged bytes, "it is not there" was the answer.
