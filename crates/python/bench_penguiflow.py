@@ -201,7 +201,10 @@ def documents() -> list[dict[str, Any]]:
 
 
 async def conversations(store: icecore.Store, name: str, in_one: bool) -> float:
-    """Turns a second of 64 at once: a document is put and an event appended, as LangGraph's put and put_writes, or both in one commit."""
+    """Turns a second of 64 at once: a document is put and an event appended, as LangGraph's put and put_writes.
+
+    Each is awaited, or both in one commit.
+    """
     given = documents()
 
     async def converse(number: int, turns: int) -> None:
