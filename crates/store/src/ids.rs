@@ -129,6 +129,12 @@ impl Ids {
         self.runs.iter().all(|run| self.filters.excludes(run, tag))
     }
 
+    /// Those whose filters do not exclude it.
+    fn runs_that_may_have(&self, tag: &[u8; 16]) -> Vec<RunInfo> {
+        let may_have = |run: &&RunInfo| self.filters.has(run) && !self.filters.excludes(run, tag);
+        self.runs.iter().filter(may_have).copied().collect()
+    }
+
     /// Takes this list of the runs for the one that there was.
     fn list_anew(&mut self, runs: Vec<RunInfo>) {
         self.filters.keep_only(&runs);
@@ -308,18 +314,25 @@ impl Log {
     /// As reading a log.
     pub async fn find(&self, id: &EntryId) -> Result<Option<Receipt>> {
         let inner = &self.store.0;
-        let known = {
+        let (tag, runs) = {
             let active = inner.active(&self.id);
             let state = lock(&active.state);
             match &state.known {
-                Known::Tip(tip) | Known::Behind(tip) => state.ids.recent(&tip.secret.id_tag(id)),
-                Known::Nothing | Known::Absent => None,
+                Known::Tip(tip) | Known::Behind(tip) => {
+                    let tag = tip.secret.id_tag(id);
+                    if let Some(hit) = state.ids.recent(&tag) {
+                        return Ok(Some(receipt(&self.id, id, hit)));
+                    }
+                    (tag, state.ids.runs_that_may_have(&tag))
+                }
+                Known::Nothing | Known::Absent => Default::default(),
             }
         };
-        match known {
-            Some(hit) => Ok(Some(receipt(&self.id, id, hit))),
-            None => Ok(find(inner, &self.id, id).await?.receipt),
+        // What a run says that this process knows holds, whatever was appended since. That no run says so does not.
+        if let Some(Some(hit)) = search(inner, &self.id, &runs, &Filters::default(), &tag).await? {
+            return Ok(Some(receipt(&self.id, id, hit)));
         }
+        Ok(find(inner, &self.id, id).await?.receipt)
     }
 
     /// Writes the ids of all commits through this version into an id run, if they are not in runs yet.

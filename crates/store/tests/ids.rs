@@ -180,9 +180,10 @@ async fn new_ids_are_not_looked_for_in_runs_that_were_read_or_written_once() {
     let before = reads();
     append_ids(&log(&writer), 1_000..1_040).await;
     assert!(reads() - before < 5, "the runs are its own");
-    let before = reads();
+    let (before, listings) = (reads(), hooked.listings.load(Ordering::SeqCst));
     assert_eq!(log(&writer).find(&id("id-100")).await.unwrap().unwrap().version, Version(101));
     assert!(reads() - before < 3, "it is in the first run");
+    assert_eq!(hooked.listings.load(Ordering::SeqCst), listings, "which is known");
 
     let reader = store_over(&backend, many);
     append_ids(&log(&reader), 2_000..2_010).await;
