@@ -46,6 +46,24 @@ async fn there_are_few_snapshots_and_a_new_process_reads_few_commits() {
     assert!(written < appended * 10, "{written} bytes were written of {appended}");
 }
 
+/// It found somebody at work, and if nothing came behind it nobody looked again.
+#[tokio::test]
+async fn a_snapshot_that_comes_due_while_one_is_written_is_written_behind_it() {
+    let (observed, backend) = Observed::memory();
+    let log = open(&backend, by_count(4));
+    let held = observed.writing.write().await;
+    for number in 0..10_u64 {
+        log.put(&format!("k{number}"), noise(number, 200)).await.unwrap();
+        land().await;
+    }
+    assert!(parts(&backend).await.is_empty());
+
+    drop(held);
+    land().await;
+
+    assert_eq!(parts(&backend).await.last().map(|last| last.to), Some(10));
+}
+
 #[tokio::test]
 async fn snapshots_by_bytes_cost_no_more_than_the_log_and_serve_reads_of_the_past() {
     let (_, backend) = Observed::memory();

@@ -16,6 +16,8 @@ use icecore_log::{
     Result, Run, StoredCommit, Swept, Version,
 };
 
+use tokio::sync::RwLock;
+
 use crate::documents::lose_all;
 
 /// Around a backend; what is not planned passes.
@@ -33,6 +35,8 @@ pub struct Observed {
     /// Blobs that were written, and their bytes.
     pub written: AtomicU64,
     pub written_bytes: AtomicU64,
+    /// No blob is written while somebody has this for himself.
+    pub writing: RwLock<()>,
     plan: Mutex<Plan>,
 }
 
@@ -58,6 +62,7 @@ impl Observed {
             listings: AtomicU64::default(),
             written: AtomicU64::default(),
             written_bytes: AtomicU64::default(),
+            writing: RwLock::default(),
             plan: Mutex::default(),
         });
         (Arc::clone(&observed), observed)
@@ -177,6 +182,7 @@ impl Backend for Observed {
         if is_turn(&mut self.plan.lock().unwrap().stuck_after) {
             std::future::pending::<()>().await;
         }
+        let _may_write = self.writing.read().await;
         Self::add(&self.written, 1);
         Self::add(&self.written_bytes, bytes.len());
         self.inner().put_blob(blob, bytes).await
