@@ -227,13 +227,13 @@ pub(crate) async fn write<'a>(
     incarnation: Incarnation,
     versions: std::ops::RangeInclusive<Version>,
     ids: impl Iterator<Item = (&'a [u8; 16], &'a Hit)>,
-) -> Result<(RunInfo, Arc<Filter>)> {
+) -> Result<RunInfo> {
     let (from, to) = (versions.start().0, versions.end().0);
     let mut records: Vec<Record> = ids.map(|(tag, hit)| Record::new(tag, hit, from)).collect();
     records.sort_unstable();
     let run = RunInfo { incarnation, from, to, ids: records.len() as u64 };
     put(inner, log, &run, &records).await?;
-    Ok((run, run.filter(records.into_iter())))
+    Ok(run)
 }
 
 async fn put(inner: &Inner, log: &LogId, run: &RunInfo, records: &[Record]) -> Result<()> {
@@ -261,7 +261,7 @@ pub(crate) fn keep_up(inner: &Arc<Inner>, active: &Arc<Active>, state: &mut Mute
     let (inner, active) = (Arc::clone(inner), Arc::clone(active));
     tokio::spawn(async move {
         let written = write(&inner, &active.id, incarnation, versions, ids.iter());
-        let Ok((run, filter)) = written.await else {
+        let Ok(run) = written.await else {
             // It is tried again after a later commit.
             return;
         };
@@ -269,6 +269,7 @@ pub(crate) fn keep_up(inner: &Arc<Inner>, active: &Arc<Active>, state: &mut Mute
         if let Ok(true) = Store(Arc::clone(&inner)).log(active.id.clone()).clear_if_deleted().await {
             return;
         }
+        let filter = Arc::new(Filter::of(run.ids, ids.keys().map(key_of)));
         let Some(runs) = lock(&active.state).ids.end_run(run, filter) else {
             return;
         };

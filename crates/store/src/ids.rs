@@ -289,7 +289,8 @@ pub(crate) async fn find(inner: &Inner, log: &LogId, id: &EntryId) -> Result<Loo
         if let Some(hit) = ids.recent(&tip.secret.id_tag(id)) {
             break (Some(hit), false);
         }
-        match Runs::of(&ids).find(inner, log, &tip, id).await?.0 {
+        let runs_of = Runs { filters: filters.clone(), ..Runs::of(&ids) };
+        match runs_of.find(inner, log, &tip, id).await?.0 {
             Found::Hit(hit) => break (Some(hit), false),
             Found::Absent => break (None, ids.has_hole()),
             Found::Lost => runs = id_runs::list(inner, log, tip.incarnation).await?,

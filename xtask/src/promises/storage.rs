@@ -196,7 +196,7 @@ pub const STORAGE: &[Promise] = &[
         replace: "Known::Tip(_) => self.pending.front().is_some_and(|front| front.id().is_some() && !self.ids.is_loaded()),",
     },
     Promise {
-        promise: "A new id costs no request, however many ids a log has, once its id runs were read or written.",
+        promise: "A new id hardly ever costs a request, however many ids a log has, once its id runs were read or written.",
         package: "icecore-store",
         test: "new_ids_are_not_looked_for_in_runs_that_were_read_or_written_once",
         broken: "no filter is kept of a run that was read",
@@ -205,7 +205,7 @@ pub const STORAGE: &[Promise] = &[
         replace: "            drop(filter);",
     },
     Promise {
-        promise: "Of a damaged id run is not said that an id is not in it.",
+        promise: "Of a damaged id run that is read whole is not said that an id is not in it.",
         package: "icecore-store",
         test: "a_damaged_run_says_so_and_is_made_again_once_it_was_deleted",
         broken: "a run's checksum is not compared",

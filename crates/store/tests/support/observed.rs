@@ -15,7 +15,6 @@ use icecore_log::{
     Backend, BlobId, Capabilities, Created, Cursor, Head, LogId, LogPage, LogPrefix, Mode, Page, PageLimit,
     Result, Run, StoredCommit, Swept, Version,
 };
-
 use tokio::sync::RwLock;
 
 use crate::documents::lose_all;
